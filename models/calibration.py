@@ -1,0 +1,77 @@
+"""Calibrator: what the eye and the memory say, in; log-odds and their interval, out. In every checkpoint; used by `judgement.py`.
+
+Logistic fusion of two pieces of evidence (Platt 1999), fitted on people that the nets never saw. Its covariance comes along, so that
+every probability has an interval. The same weights serve a moment and a whole track: a track's log-odds are the mean of its moments'.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+Z95 = 1.959964
+
+
+class Calibrator(nn.Module):
+    """Holds fitted numbers only (buffers, fp64); the smoothed artefact of a stream is kept by its owner."""
+
+    weight: Tensor
+    """(3,) for artefact, temporal logit, 1."""
+    covariance: Tensor
+    """(3, 3) of `weight`: the inverse Hessian of the fit."""
+    artefact_tau_s: Tensor
+    """Time constant of the artefact's running mean, seconds."""
+    thresholds: Tensor
+    """(3,) log-odds: a whole track is manipulated; a one-second stretch is; below the third a track is not even suspicious."""
+    target_fpr: Tensor
+    """The share of real clips that the thresholds were set to accuse."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64))
+        self.register_buffer("covariance", torch.zeros(3, 3, dtype=torch.float64))
+        self.register_buffer("artefact_tau_s", torch.tensor(1.0, dtype=torch.float64))
+        self.register_buffer("thresholds", torch.zeros(3, dtype=torch.float64))
+        self.register_buffer("target_fpr", torch.tensor(0.01, dtype=torch.float64))
+
+    def smooth(self, running: float | None, artefact: float, dt: float) -> float:
+        """Exact flow of ds/dt = (artefact - s) / tau over `dt` seconds, the artefact held; a first one (running None) is its own mean."""
+        if running is None:
+            return artefact
+        return artefact + (running - artefact) * math.exp(-dt / float(self.artefact_tau_s))
+
+    def logit(self, artefact: float, temporal: float) -> float:
+        """Fused log-odds of one moment (or of a track's means)."""
+        a, b, c = self.weight.tolist()
+        return float(a * artefact + b * temporal + c)
+
+    def interval(self, artefact: float, temporal: float, sampling_variance: float) -> tuple[float, float]:
+        """95 % bounds of the log-odds: the fit's own uncertainty (delta method) plus that of having seen only so much of the face."""
+        x = torch.tensor([artefact, temporal, 1.0], dtype=torch.float64)
+        half = Z95 * math.sqrt(max(float(x @ self.covariance @ x), 0.0) + max(sampling_variance, 0.0))
+        centre = self.logit(artefact, temporal)
+        return centre - half, centre + half
+
+    @property
+    def track_logit(self) -> float:
+        """A track at or above is manipulated."""
+        return float(self.thresholds[0])
+
+    @property
+    def stretch_logit(self) -> float:
+        """A second of media whose mean is at or above is a manipulated segment."""
+        return float(self.thresholds[1])
+
+    @property
+    def doubt_logit(self) -> float:
+        """A track at or above, but below `track_logit`, is inconclusive."""
+        return float(self.thresholds[2])
+
+
+def probability(logit: float) -> float:
+    """The logistic function, without overflow."""
+    if logit >= 0:
+        return 1.0 / (1.0 + math.exp(-logit))
+    return math.exp(logit) / (1.0 + math.exp(logit))

@@ -1,0 +1,168 @@
+"""TemporalHead: one Embedding a face and its seconds in, a logit and a surprise out. `encoder.py` feeds it; the caller keeps the state.
+
+The liquid innovation network. A liquid memory relaxes towards each embedding; what it did not expect (the innovation) is measured
+against how far a real face may move in that many seconds, and a second liquid memory gathers what remains as evidence. Nothing in it
+sees dt as a feature, so frame rates outside the training range are no extrapolation. Time constants that follow the input are from
+Hasani et al. 2021, "Liquid Time-constant Networks"; the growth of variance with dt is that of an Ornstein-Uhlenbeck process.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from models.liquid import LONGEST_DT_S, LiquidCell, RowLinear, checked_dt, expect_shape, log_uniform, scan, usable_rows
+
+LONGEST_GAP_S = 60.0
+"""A started row's dt counts as at most this; every time constant of the evidence has passed by then."""
+SURPRISE_CEILING = 8.0
+RATE_LR_FACTOR = 0.3
+
+
+class TemporalState(NamedTuple):
+    """What the head remembers of N face tracks; 2 D floats and a flag each, for ever."""
+
+    h: Tensor
+    """(N, D) liquid memory of the face."""
+    k: Tensor
+    """(N, D) liquid evidence."""
+    started: Tensor
+    """(N, 1) bool: False until the row's first usable embedding."""
+
+    def gather(self, rows: Tensor) -> TemporalState:
+        """The state of `rows` (n,) int64, in that order."""
+        return TemporalState(self.h[rows], self.k[rows], self.started[rows])
+
+    def scatter(self, rows: Tensor, part: TemporalState) -> TemporalState:
+        """This state with `rows` (n,) int64, each at most once, replaced by the rows of `part`."""
+        return TemporalState(*(whole.index_copy(0, rows, new) for whole, new in zip(self, part, strict=True)))
+
+
+class TemporalOutput(NamedTuple):
+    """What the head says of each row; with a leading T from `forward`."""
+
+    logit: Tensor
+    """(N,) log-odds of manipulation before calibration; 0 where not judged."""
+    surprise: Tensor
+    """(N,) mean normalised innovation: 1 is what real faces do in dt seconds; 1 on a first observation and where not judged."""
+    tau: Tensor
+    """(N, D) effective time constants of the memory in seconds; without meaning where not judged."""
+    judged: Tensor
+    """(N,) bool: False where the row was masked or its embedding was not finite."""
+
+
+class TemporalHead(nn.Module):
+    """Holds parameters only: 18,641 of them at the default size.
+
+    Args:
+        inputs: components of the embedding (E), expected L2-normalised.
+        units: components of each memory (D).
+    """
+
+    def __init__(self, inputs: int = 128, units: int = 40) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.units = units
+        self.embed = RowLinear(inputs, units)
+        self.memory = LiquidCell(units, units, tau_s=(0.02, 1.0), project=False)
+        self.kappa_q = nn.Parameter(-log_uniform(units, 0.3, 3.0))  # blinks .15 s, visemes .1-.2 s, expressions .3-2 s
+        self.kappa_sigma = nn.Parameter(torch.full((units,), -1.5))
+        self.innovation = RowLinear(2 * units + 1, units)
+        self.norm = nn.LayerNorm(units)
+        self.evidence = LiquidCell(units, units, tau_s=(0.03, 10.0))
+        self.gate = RowLinear(units, units)
+        self.merge = RowLinear(units, units)
+        self.readout_norm = nn.LayerNorm(units)
+        self.readout_hidden = RowLinear(units, units)
+        self.readout = RowLinear(units, 1)
+
+    @property
+    def dims(self) -> dict[str, int]:
+        """`TemporalHead(**dims)` builds the same net; goes into a checkpoint's metadata."""
+        return {"inputs": self.inputs, "units": self.units}
+
+    def init(self, n: int) -> TemporalState:
+        """State of `n` tracks that have not been seen, on the device of the parameters."""
+        return TemporalState(self.memory.init(n), self.evidence.init(n), self.kappa_q.new_zeros((n, 1), dtype=torch.bool))
+
+    def step(self, x: Tensor, state: TemporalState, dt: Tensor, mask: Tensor | None = None) -> tuple[TemporalOutput, TemporalState]:
+        """One observation of N tracks: x (N, E), dt (N, 1) seconds since each track's previous one, mask (N,) bool.
+
+        A row's first observation fixes its memory whatever its dt says (inf is the honest value). dt = 0 is judged but leaves h and k
+        bit-identical. A masked or non-finite row keeps its state; the caller adds its dt to the row's next one.
+
+        Raises:
+            ValueError: a shape is wrong, or the dt of a started row is negative or NaN.
+        """
+        outputs, state = self.forward(x.unsqueeze(0), dt.unsqueeze(0), None if mask is None else mask.unsqueeze(0), state)
+        return TemporalOutput(*(part[0] for part in outputs)), state
+
+    def forward(
+        self, x: Tensor, dt: Tensor, mask: Tensor | None = None, state: TemporalState | None = None
+    ) -> tuple[TemporalOutput, TemporalState]:
+        """The fold of `step`, equal to it bitwise: x (T, N, E), dt (T, N, 1) seconds, mask (T, N) bool -> outputs over T, last state.
+
+        Only the two memories are sequential; everything else runs over all T at once.
+        """
+        expect_shape("x", x, (*x.shape[:2], self.inputs), "(T, N, E)")
+        expect_shape("dt", dt, (*x.shape[:2], 1), "(T, N, 1) in seconds")
+        state = self.init(x.shape[1]) if state is None else state
+        expect_shape("state.h", state.h, (x.shape[1], self.units), "(N, D)")
+        x, judged = usable_rows(x.to(self.kappa_q.dtype), mask)
+        seen = state.started | (judged.unsqueeze(-1).cumsum(0) > 0)
+        first = ~torch.cat((state.started.unsqueeze(0), seen))[:-1]
+        dt = checked_dt(torch.where(first, LONGEST_DT_S, dt.clamp(max=LONGEST_GAP_S)), x.shape[:2]).to(x.dtype)
+
+        u = self.embed(x)
+        target, rate = self.memory.coefficients(u)
+        h, h_last = scan(target, rate, dt, state.h, judged)
+        nu = torch.where(first, 1.0, self._surprise(u - h[:-1], dt))
+        mean_nu = nu.mean(-1, keepdim=True)
+        z = self.innovation(torch.cat((nu.log1p(), nu.clamp(max=SURPRISE_CEILING) / 4.0, (mean_nu + 1e-3).log()), -1))
+        n = self.norm(z)
+        k, k_last = scan(*self.evidence.coefficients(n), dt, state.k, judged)
+        y = z + self.merge(k[1:] * _silu(self.gate(n)))
+        logit = self.readout(_gelu(self.readout_hidden(self.readout_norm(y)))).squeeze(-1)
+
+        outputs = TemporalOutput(
+            logit=torch.where(judged, logit, 0.0),
+            surprise=torch.where(judged, mean_nu.squeeze(-1), 1.0),
+            tau=1.0 / rate,
+            judged=judged,
+        )
+        return outputs, TemporalState(h_last, k_last, state.started | judged.any(0).unsqueeze(-1))
+
+    def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+        """Groups for an optimiser: logarithms of rates and of noise learn slowly and are not pulled towards 1 s; the rest as given."""
+        rates = [self.memory.kappa, self.evidence.kappa, self.kappa_q, self.kappa_sigma]
+        known = {id(parameter) for parameter in rates}
+        return [
+            {"params": [p for p in self.parameters() if id(p) not in known], "lr": lr, "weight_decay": weight_decay},
+            {"params": rates, "lr": lr * RATE_LR_FACTOR, "weight_decay": 0.0},
+        ]
+
+    def _surprise(self, innovation: Tensor, dt: Tensor) -> Tensor:
+        """Squared innovation (T, N, D) in units of the variance a real face gathers in dt seconds."""
+        variance = -torch.expm1(-2.0 * dt * self.kappa_q.exp()) + (2.0 * self.kappa_sigma).exp()
+        return innovation * innovation / variance
+
+
+def clip_logit(logits: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean of the judged moments: logits (T, N), mask (T, N) bool -> (N,). 0 where nothing was judged: ask `mask.any(0)` first."""
+    judged = torch.ones_like(logits, dtype=torch.bool) if mask is None else mask
+    expect_shape("mask", judged, tuple(logits.shape), "(T, N) of the logits")
+    total = torch.where(judged, logits, 0.0).sum(0)
+    return total / judged.sum(0).clamp(min=1)
+
+
+# torch's fused silu takes other code for the last few numbers of a tensor, so a row's bits would depend on its batch (measured on
+# AVX-512: 93 of 300 batch sizes), and its fused gelu for a tensor of one number. tanh and erf take the same code everywhere.
+def _silu(x: Tensor) -> Tensor:
+    return 0.5 * x * (1.0 + torch.tanh(0.5 * x))
+
+
+def _gelu(x: Tensor) -> Tensor:
+    return 0.5 * x * (1.0 + torch.erf(x * math.sqrt(0.5)))

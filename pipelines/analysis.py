@@ -1,0 +1,259 @@
+"""The walk of a frame, from picture to verdict. READ THIS FIRST.
+
+`Analysis.push` takes one Frame and gives the Scores of its faces; `Analysis.finish` gives the Verdict. A file is a stream that ends:
+`analyse` reads a source and pushes each of its frames, nothing more, so a file and a live stream cannot disagree.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.calibration import probability
+from models.encoder import EncoderOutput
+from models.temporal import TemporalState
+from pipelines.errors import AnalysisCancelled, TimestampError
+from pipelines.faces import Face, align
+from pipelines.frames import Frame, Image, Limits, read_frames
+from pipelines.judgement import Judge, Moment, Sighting, TrackRecord
+from pipelines.model import Model, load_model
+from pipelines.profile import StageClock
+from pipelines.quality import why_unusable
+from pipelines.tracks import FaceTracker, Observation
+from pipelines.verdict import AnalysisReport, EvidenceCrop, ReasonCode, Score, Verdict
+
+__all__ = ["Analysis", "Model", "Progress", "analyse", "load_model"]
+
+DEFAULT_HZ: Final = 12.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an analysis is; sent after each analysed frame."""
+
+    frames_decoded: int
+    frames_analysed: int
+    media_s: float
+    duration_s: float | None
+    """Declared by the container; None when it does not say."""
+    faces: int
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What the model remembers of one track."""
+
+    state: TemporalState
+    artefact: float | None = None
+    last_pts: int | None = None
+
+
+class Analysis:
+    """One judgement of one stream. Holds all of the stream's state; the Model holds none and may be shared."""
+
+    def __init__(self, model: Model, *, clock: StageClock | None = None) -> None:
+        self.model = model
+        self.clock = clock or StageClock()
+        self.scores: list[Score] = []
+        self._tracker = FaceTracker(model.detector)
+        self._memories: dict[int, _Memory] = {}
+        self._records: dict[int, TrackRecord] = {}
+        self._sightings: list[Sighting] = []
+        self._time_base: Fraction | None = None
+
+    def push(self, frame: Frame) -> list[Score]:
+        """Judge one Frame: find and follow, crop, see, remember, score. Frames come in order of time, in one time base."""
+        self._check_time(frame)
+        with self.clock.stage("faces"):
+            observed = self._tracker.update(frame)
+        for track in observed.ended:
+            self._memories.pop(track, None)
+        with self.clock.stage("crops"):
+            crops = [align(frame.image, seen.face.points) for seen in observed.seen]
+            reasons = [why_unusable(seen.face, crop) for seen, crop in zip(observed.seen, crops, strict=True)]
+        usable = [i for i, reason in enumerate(reasons) if reason is None]
+        with self.clock.stage("encoder"):
+            seen_by_eye = [self._see(crops[i]) for i in usable]
+        with self.clock.stage("memory"):
+            judged = self._remember(frame, [observed.seen[i] for i in usable], seen_by_eye)
+        scores = [
+            self._score(frame, seen, crop, reason, judged.get(seen.track))
+            for seen, crop, reason in zip(observed.seen, crops, reasons, strict=True)
+        ]
+        self._sightings.append(Sighting(frame.pts, tuple(judged), _reason_of_frame(observed.seen, reasons)))
+        self.scores += scores
+        return scores
+
+    def finish(self) -> Verdict:
+        """The Verdict over all that was pushed; may be asked at any moment of a live stream."""
+        with self.clock.stage("verdict"):
+            base = self._time_base or Fraction(1)
+            return Judge(self.model.calibrator).verdict(list(self._records.values()), self._sightings, base)
+
+    @property
+    def frame_pts(self) -> tuple[int, ...]:
+        """PTS of every frame pushed."""
+        return tuple(sighting.pts for sighting in self._sightings)
+
+    @property
+    def faces(self) -> int:
+        """How many tracks there have been."""
+        return len(self._records)
+
+    def _check_time(self, frame: Frame) -> None:
+        if self._time_base is None:
+            self._time_base = frame.time_base
+        elif frame.time_base != self._time_base:
+            raise TimestampError(
+                "The time base changed in the middle of a stream.", expected=str(self._time_base), got=str(frame.time_base)
+            )
+        if self._sightings and frame.pts < self._sightings[-1].pts:
+            raise TimestampError(
+                "A frame is older than the one before it.", expected=f"pts >= {self._sightings[-1].pts}", got=str(frame.pts)
+            )
+
+    @torch.inference_mode()
+    def _see(self, crop: Image) -> EncoderOutput:
+        """One crop at a time: a convolution's rounding depends on its batch, and a face's score must not depend on who else is there."""
+        pixels = torch.from_numpy(crop).permute(2, 0, 1).unsqueeze(0).to(self.model.device, memory_format=torch.channels_last)
+        output: EncoderOutput = self.model.encoder(pixels)
+        return output
+
+    @torch.inference_mode()
+    def _remember(self, frame: Frame, seen: list[Observation], outputs: list[EncoderOutput]) -> dict[int, _Judged]:
+        """One batched step of the memory over all tracks in view, each with its own dt."""
+        if not seen:
+            return {}
+        memories = [self._memories.setdefault(one.track, _Memory(self.model.temporal.init(1))) for one in seen]
+        # Subtract in ticks, convert once: fp32 seconds are 6 % wrong after a day.
+        dts = [None if memory.last_pts is None else float((frame.pts - memory.last_pts) * frame.time_base) for memory in memories]
+        dt = torch.tensor([[float("inf") if gap is None else gap] for gap in dts], dtype=torch.float32, device=self.model.device)
+        state = TemporalState(*(torch.cat(parts) for parts in zip(*(memory.state for memory in memories), strict=True)))
+        output, state = self.model.temporal.step(torch.cat([one.embedding for one in outputs]), state, dt)
+        judged: dict[int, _Judged] = {}
+        for row, (one, memory, gap) in enumerate(zip(seen, memories, dts, strict=True)):
+            memory.state = state.gather(torch.tensor([row], device=dt.device))
+            memory.artefact = self.model.calibrator.smooth(memory.artefact, float(outputs[row].logit), gap or 0.0)
+            memory.last_pts = frame.pts
+            temporal = float(output.logit[row])
+            judged[one.track] = _Judged(
+                moment=Moment(
+                    pts=frame.pts,
+                    artefact=memory.artefact,
+                    temporal=temporal,
+                    logit=self.model.calibrator.logit(memory.artefact, temporal),
+                    tau_s=_percentiles(output.tau[row]),
+                ),
+                dt=gap,
+                surprise=None if gap is None else float(output.surprise[row]),
+                boundary=_heat(outputs[row].blend_map),
+            )
+        return judged
+
+    def _score(self, frame: Frame, seen: Observation, crop: Image, reason: ReasonCode | None, judged: _Judged | None) -> Score:
+        record = self._records.setdefault(seen.track, TrackRecord(seen.track, frame.pts, frame.pts))
+        record.last_pts = frame.pts
+        record.observations += 1
+        if reason is not None:
+            record.refused[reason] += 1
+        p = None
+        if judged is not None:
+            p = probability(judged.moment.logit)
+            record.moments.append(judged.moment)
+            record.keep(EvidenceCrop(frame.pts, frame.time_base, p, crop, judged.boundary))
+        memory = self._memories.get(seen.track)
+        since = None if judged or memory is None or memory.last_pts is None else float((frame.pts - memory.last_pts) * frame.time_base)
+        x0, y0, x1, y1 = (float(v) for v in seen.face.box)
+        return Score(
+            track=seen.track,
+            pts=frame.pts,
+            time_base=frame.time_base,
+            dt=judged.dt if judged else since,
+            box=(x0, y0, x1, y1),
+            logit=judged.moment.logit if judged else None,
+            p=p,
+            surprise=judged.surprise if judged else None,
+            reason=reason,
+            flags=tuple(sorted(frame.flags)),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Judged:
+    moment: Moment
+    dt: float | None
+    surprise: float | None
+    boundary: Image
+
+
+def analyse(
+    source: str | os.PathLike[str],
+    model: Model,
+    *,
+    hz: float | None = DEFAULT_HZ,
+    limits: Limits | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> AnalysisReport:
+    """Judge one source from its first frame to its last, looking about `hz` times a second of media (None: at every frame).
+
+    Raises:
+        SourceError, DecodeError: the source cannot be judged.
+        AnalysisCancelled: `cancelled()` said so, at most one frame ago.
+    """
+    clock = StageClock()
+    analysis = Analysis(model, clock=clock)
+    with read_frames(source, hz=hz, limits=limits) as frames:
+        pictures = iter(frames)
+        while True:
+            if cancelled is not None and cancelled():
+                raise AnalysisCancelled
+            with clock.stage("decode"):
+                frame = next(pictures, None)
+            if frame is None:
+                break
+            analysis.push(frame)
+            if on_progress is not None:
+                on_progress(
+                    Progress(frames.counts.decoded, len(analysis.frame_pts), frame.t, frames.media.declared_duration_s, analysis.faces)
+                )
+        return AnalysisReport(
+            verdict=analysis.finish(),
+            scores=tuple(analysis.scores),
+            media=frames.media,
+            counts=frames.counts,
+            warnings=tuple(frames.warnings),
+            stages=clock.times(),
+            model=model.info,
+            frame_pts=analysis.frame_pts,
+        )
+
+
+def _reason_of_frame(seen: tuple[Observation, ...], reasons: list[ReasonCode | None]) -> ReasonCode | None:
+    """Why a frame without a judged face has none: the largest face's reason speaks for it."""
+    if not seen:
+        return "no_face"
+
+    def px(i: int) -> float:
+        face: Face = seen[i].face
+        return face.px
+
+    return reasons[max(range(len(seen)), key=px)]
+
+
+def _percentiles(tau: Tensor) -> tuple[float, float, float]:
+    low, middle, high = np.percentile(tau.cpu().numpy(), [5, 50, 95])
+    return float(low), float(middle), float(high)
+
+
+def _heat(blend_map: Tensor) -> NDArray[np.uint8]:
+    """The seam map (1, 2, h, w) of logits as uint8 (h, w), 255 for a certain seam."""
+    return np.asarray(torch.sigmoid(blend_map[0, 1]).mul(255).round().to(torch.uint8).cpu().numpy())

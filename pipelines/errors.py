@@ -1,0 +1,107 @@
+"""The failure tree of the pipelines: every refusal has a type, a sentence, what was expected and what came.
+
+    PipelineError
+    |-- SourceError             the media cannot be opened as video
+    |   |-- SourceNotFound        no such file
+    |   |-- NotAFile              a directory, socket or device
+    |   |-- EmptySource           zero bytes
+    |   |-- SourceUnreachable     a URL that does not answer, or answers with an error
+    |   |-- UnsupportedMedia      text, playlist, unknown or refused container
+    |   |-- NoVideoStream         audio only, subtitles only
+    |   |-- StillImage            a picture, not a video
+    |   `-- MediaTooLarge         more pixels, streams, frames or seconds than the limits allow
+    |-- DecodeError             opened, but not one frame could be decoded
+    |-- TimestampError          a pushed frame goes backwards in time or changes its time base
+    |-- OutputError             a result file cannot be written
+    `-- AnalysisCancelled       the caller asked to stop
+
+`service/problems.py` turns each into an RFC 9457 problem; `slug` is the last part of its `type` URI.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class PipelineError(Exception):
+    """Base of the tree. `detail` is one sentence for people; `expected` and `got` are its two halves for programs."""
+
+    slug: ClassVar[str] = "pipeline-error"
+    title: ClassVar[str] = "The analysis failed"
+
+    def __init__(self, detail: str, *, expected: str, got: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.expected = expected
+        self.got = got
+
+    def __str__(self) -> str:
+        return f"{self.detail} Expected {self.expected}; got {self.got}."
+
+
+class SourceError(PipelineError):
+    slug = "source-error"
+    title = "The source cannot be opened as video"
+
+
+class SourceNotFound(SourceError):
+    slug = "source-not-found"
+    title = "There is no such file"
+
+
+class NotAFile(SourceError):
+    slug = "not-a-file"
+    title = "The source is not a file"
+
+
+class EmptySource(SourceError):
+    slug = "empty-source"
+    title = "The file is empty"
+
+
+class SourceUnreachable(SourceError):
+    slug = "source-unreachable"
+    title = "The URL cannot be reached"
+
+
+class UnsupportedMedia(SourceError):
+    slug = "unsupported-media"
+    title = "The file is not a supported video"
+
+
+class NoVideoStream(SourceError):
+    slug = "no-video-stream"
+    title = "The media has no video stream"
+
+
+class StillImage(SourceError):
+    slug = "still-image"
+    title = "The file is a picture, not a video"
+
+
+class MediaTooLarge(SourceError):
+    slug = "media-too-large"
+    title = "The media exceeds a limit"
+
+
+class DecodeError(PipelineError):
+    slug = "undecodable-media"
+    title = "No frame could be decoded"
+
+
+class TimestampError(PipelineError):
+    slug = "bad-timestamp"
+    title = "Frames must come in the order of their timestamps"
+
+
+class OutputError(PipelineError):
+    slug = "unwritable-output"
+    title = "A result file cannot be written"
+
+
+class AnalysisCancelled(PipelineError):
+    slug = "cancelled"
+    title = "The analysis was cancelled"
+
+    def __init__(self) -> None:
+        super().__init__("The analysis was cancelled.", expected="to run to the end", got="a request to stop")

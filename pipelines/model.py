@@ -1,0 +1,80 @@
+"""Model: the four nets of one checkpoint, ready to judge. A weights file in; shared read-only by every Analysis of the process."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from models.calibration import Calibrator
+from models.checkpoint import WeightsError, load_checkpoint
+from models.encoder import FaceEncoder
+from models.face_detector import FaceDetector
+from models.temporal import TemporalHead
+from pipelines.faces import CROP_VERSION
+from pipelines.verdict import ModelInfo
+
+SHIPPED_WEIGHTS: Final = "undercurrent-1.safetensors"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """Parameters only; every stream keeps its own state."""
+
+    detector: FaceDetector
+    encoder: FaceEncoder
+    temporal: TemporalHead
+    calibrator: Calibrator
+    info: ModelInfo
+    device: torch.device
+
+
+def shipped_weights() -> Path:
+    """Where the weights that come with the code are."""
+    return Path(str(files("models"))) / "weights" / SHIPPED_WEIGHTS
+
+
+def load_model(weights: str | os.PathLike[str] | None = None, *, device: str = "cpu") -> Model:
+    """Load a checkpoint (default: the shipped one).
+
+    Raises:
+        WeightsError: it is missing, damaged, of another crop version, or `device` is not there.
+    """
+    path = shipped_weights() if weights is None else Path(weights)
+    checkpoint = load_checkpoint(path)
+    metadata = checkpoint.metadata
+    if metadata["crop_version"] != CROP_VERSION:
+        raise WeightsError(
+            f"{path.name} was trained on crops of another version.",
+            expected=f"crop version {CROP_VERSION}",
+            got=str(metadata["crop_version"]),
+        )
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise WeightsError("This machine has no GPU that torch can use.", expected="device cpu", got=f"device {device}")
+    where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    encoder = FaceEncoder.from_metadata(metadata["dims"]["encoder"])
+    temporal = TemporalHead(**metadata["dims"]["temporal"])
+    calibrator = Calibrator()
+    checkpoint.restore(encoder, "encoder")
+    checkpoint.restore(temporal, "temporal")
+    checkpoint.restore(calibrator, "calibrator")
+    for net in (encoder, temporal, calibrator):
+        net.eval().requires_grad_(False)
+    return Model(
+        detector=FaceDetector().to(where),
+        encoder=encoder.to(where, memory_format=torch.channels_last),  # type: ignore[call-overload]  # torch's stub lacks this form
+        temporal=temporal.to(where),
+        calibrator=calibrator,
+        info=ModelInfo(
+            name="undercurrent",
+            version=str(metadata["version"]),
+            weights_sha256=checkpoint.sha256,
+            crop_version=CROP_VERSION,
+            calibration_id=f"{metadata['version']}-{checkpoint.sha256[:8]}",
+        ),
+        device=where,
+    )

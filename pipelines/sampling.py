@@ -1,0 +1,28 @@
+"""Which frames to look at: timestamps in, yes or no out. Asked by `frames.py` before a picture is converted."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+
+class Sampler:
+    """Keeps the first frame at or after each point k / hz of media time; `hz` None keeps all. Exact: no float touches a timestamp.
+
+    A variable frame rate stays variable: a frame is never moved to the grid, it only gets chosen by it.
+    """
+
+    def __init__(self, hz: float | None) -> None:
+        if hz is not None and not hz > 0:
+            raise ValueError(f"hz must be positive or None; got {hz}")
+        self._hz = None if hz is None else Fraction(hz).limit_denominator(1_000_000)
+        self._slot: int | None = None
+
+    def wants(self, pts: int, time_base: Fraction) -> bool:
+        """Whether the frame at `pts` is to be looked at; call once for each frame, in order."""
+        if self._hz is None:
+            return True
+        slot = (pts * time_base * self._hz).__floor__()
+        if self._slot is not None and slot <= self._slot:
+            return False
+        self._slot = slot
+        return True

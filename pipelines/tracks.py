@@ -1,0 +1,175 @@
+"""The same face over time: Frames in, (track id, Face) out. Driven by `analysis.py`; finds and refines through `faces.py`.
+
+Searching a whole frame costs a hundred times as much as looking where a face is expected, so faces are *found* at key moments only
+(every half second of media time, at a cut, when a track is lost) and *refined* in between. All ages are seconds of media time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from models.face_detector import FaceDetector
+from pipelines.faces import Face, find_faces, refine_faces
+from pipelines.frames import Frame, Image
+
+FIND_EVERY_S: Final = 0.5
+FORGET_AFTER_S: Final = 2.0
+MAX_FACES: Final = 20
+MIN_CONFIDENCE: Final = 0.92
+SAME_FACE_IOU: Final = 0.3
+# Mean change of 32 x 32 grey thumbnails between neighbouring analysed frames, in grey levels of 255: hand-held talking heads stay
+# under 12 in the training clips, hard cuts between shots are above 30.
+CUT_LEVEL: Final = 28.0
+# A prediction further ahead than this is a guess: search instead.
+PREDICT_AT_MOST_S: Final = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One followed face in one frame."""
+
+    track: int
+    face: Face
+
+
+@dataclass(frozen=True, slots=True)
+class Observations:
+    """What one frame showed. Tracks named in `ended` will not come back: their memory may be let go."""
+
+    seen: tuple[Observation, ...]
+    ended: tuple[int, ...]
+    cut: bool
+    unfollowed: int
+    """Faces beyond MAX_FACES, the smallest ones, that nobody follows."""
+
+
+@dataclass(slots=True)
+class _Track:
+    id: int
+    box: NDArray[np.float32]
+    velocity: NDArray[np.float32]
+    """Pixels per second of the box's centre, (2,)."""
+    last_pts: int
+    unseen_since: int | None = None
+    """PTS of the first frame that did not show it; None while it is visible. An outage, with no frames at all, is not being unseen."""
+
+    @property
+    def visible(self) -> bool:
+        return self.unseen_since is None
+
+    def predicted(self, pts: int, time_base: Fraction) -> NDArray[np.float32]:
+        ahead = min(float((pts - self.last_pts) * time_base), PREDICT_AT_MOST_S)
+        shift = self.velocity * np.float32(ahead)
+        return np.asarray(self.box + np.concatenate([shift, shift]), dtype=np.float32)
+
+    def saw(self, face: Face, pts: int, time_base: Fraction) -> None:
+        dt = float((pts - self.last_pts) * time_base)
+        if dt > 0:
+            moved = (_centre(face.box) - _centre(self.box)) / np.float32(dt)
+            # Half the new speed: MTCNN's box jitters by a few pixels, which at 30 fps looks like 100 px/s.
+            self.velocity = np.asarray(0.5 * self.velocity + 0.5 * moved if dt < PREDICT_AT_MOST_S else 0 * moved, dtype=np.float32)
+        self.box, self.last_pts, self.unseen_since = face.box, pts, None
+
+
+@dataclass(slots=True)
+class FaceTracker:
+    """Finds and follows. Holds the state of one stream; the detector holds none."""
+
+    detector: FaceDetector
+    _tracks: list[_Track] = field(default_factory=list)
+    _next_id: int = 0
+    _last_find_pts: int | None = None
+    _thumbnail: NDArray[np.float32] | None = None
+
+    def update(self, frame: Frame) -> Observations:
+        """Follow all faces into `frame`. Frames must come in order of time (`Analysis.push` sees to it)."""
+        cut = self._is_cut(frame.image)
+        ended = [track.id for track in self._tracks if cut or _unseen_s(track, frame) > FORGET_AFTER_S]
+        self._tracks = [track for track in self._tracks if track.id not in ended]
+        followed = {} if cut else self._follow(frame)
+        lost = any(track.visible and track.id not in followed for track in self._tracks)
+        unfollowed = 0
+        if cut or lost or self._find_is_due(frame):
+            followed, unfollowed = self._find(frame)
+        for track in self._tracks:
+            if track.id in followed:
+                track.saw(followed[track.id], frame.pts, frame.time_base)
+            elif track.visible:
+                track.unseen_since = frame.pts
+        seen = tuple(Observation(track, face) for track, face in sorted(followed.items()))
+        return Observations(seen=seen, ended=tuple(ended), cut=cut, unfollowed=unfollowed)
+
+    def _find_is_due(self, frame: Frame) -> bool:
+        return self._last_find_pts is None or float((frame.pts - self._last_find_pts) * frame.time_base) >= FIND_EVERY_S
+
+    def _follow(self, frame: Frame) -> dict[int, Face]:
+        """Refine every visible track where it is predicted; two tracks that land on one face are one: the older keeps it."""
+        tracks = [track for track in self._tracks if track.visible]
+        if not tracks:
+            return {}
+        predicted = np.stack([track.predicted(frame.pts, frame.time_base) for track in tracks])
+        faces = refine_faces(self.detector, frame.image, predicted)
+        followed: dict[int, Face] = {}
+        for i, track in enumerate(tracks):
+            if i in faces and all(_iou(faces[i].box, other.box) < 0.6 for other in followed.values()):
+                followed[track.id] = faces[i]
+        return followed
+
+    def _find(self, frame: Frame) -> tuple[dict[int, Face], int]:
+        """Search the whole frame; match what is found to the known tracks by overlap; the rest are new tracks."""
+        self._last_find_pts = frame.pts
+        found = [face for face in find_faces(self.detector, frame.image) if face.confidence >= MIN_CONFIDENCE]
+        found.sort(key=lambda face: -face.px)
+        found, beyond = found[:MAX_FACES], len(found[MAX_FACES:])
+        if not found:
+            return {}, 0
+        # O-Net's points depend on the box that it was shown; showing it the found box once more gives the same points that following
+        # gives, so a key moment does not make the crop jump.
+        again = refine_faces(self.detector, frame.image, np.stack([face.box for face in found]))
+        found = [again.get(i, face) for i, face in enumerate(found)]
+        overlap = np.zeros((len(self._tracks), len(found)))
+        for i, track in enumerate(self._tracks):
+            box = track.predicted(frame.pts, frame.time_base)
+            overlap[i] = [_iou(box, face.box) for face in found]
+        rows, columns = linear_sum_assignment(-overlap)
+        matched = {int(j): self._tracks[i] for i, j in zip(rows, columns, strict=True) if overlap[i, j] >= SAME_FACE_IOU}
+        followed: dict[int, Face] = {}
+        for j, face in enumerate(found):
+            if j not in matched:
+                matched[j] = self._born(face, frame)
+            followed[matched[j].id] = face
+        return followed, beyond
+
+    def _born(self, face: Face, frame: Frame) -> _Track:
+        track = _Track(self._next_id, face.box, np.zeros(2, dtype=np.float32), frame.pts)
+        self._next_id += 1
+        self._tracks.append(track)
+        return track
+
+    def _is_cut(self, image: Image) -> bool:
+        grey = cv2.cvtColor(cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY).astype(np.float32)
+        before, self._thumbnail = self._thumbnail, grey
+        return before is not None and float(np.abs(grey - before).mean()) > CUT_LEVEL
+
+
+def _unseen_s(track: _Track, frame: Frame) -> float:
+    return 0.0 if track.unseen_since is None else float((frame.pts - track.unseen_since) * frame.time_base)
+
+
+def _centre(box: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray((box[:2] + box[2:]) / 2, dtype=np.float32)
+
+
+def _iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """Intersection over union of two boxes."""
+    corner = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+    inside = float(np.prod(np.maximum(corner, 0)))
+    union = float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2])) - inside
+    return inside / union if union > 0 else 0.0

@@ -1,0 +1,124 @@
+"""Training of the memory: cached sequences in, a TemporalHead's weights out. Called by `undercurrent train temporal`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from models.temporal import TemporalHead, clip_logit
+from pipelines.evaluation.metrics import roc_auc
+from pipelines.training.sequences import Sequence, retime
+
+
+@dataclass(frozen=True, slots=True)
+class TemporalRecipe:
+    """How to train; rates and decay as in research/liquid.md section 9."""
+
+    steps: int = 700
+    batch: int = 48
+    learning_rate: float = 4e-3
+    weight_decay: float = 1e-2
+    frame_weight: float = 0.5
+    validate_every: int = 50
+    seed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TemporalProgress:
+    """One line of the training log."""
+
+    step: int
+    loss: float
+    holdout_auc: float
+
+
+def train_temporal(
+    train: list[Sequence], holdout: list[Sequence], recipe: TemporalRecipe, *, on_progress: Callable[[TemporalProgress], None] | None = None
+) -> TemporalHead:
+    """Train from scratch on re-timed sequences; returns the weights of the validation step with the best held-out AUC."""
+    torch.manual_seed(recipe.seed)
+    rng = np.random.default_rng(recipe.seed)
+    head = TemporalHead(inputs=train[0].embedding.shape[1])
+    optimiser = torch.optim.AdamW(head.parameter_groups(recipe.learning_rate, recipe.weight_decay))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, max_lr=[group["lr"] for group in optimiser.param_groups], total_steps=recipe.steps, pct_start=0.1
+    )
+    best, best_auc = copy.deepcopy(head), -1.0
+    pairs = len(train) // 2
+    for step in range(1, recipe.steps + 1):
+        chosen = rng.choice(pairs, size=min(recipe.batch // 2, pairs), replace=False)
+        # The two of a pair get the same timing, so that a frame rate can never tell the class.
+        rows = [(train[2 * pair + label], kept) for pair in chosen for kept in [retime(train[2 * pair].t, rng)] for label in (0, 1)]
+        batch = collate(rows)
+        output, _ = head(batch.x, batch.dt, batch.mask)
+        clip = clip_logit(output.logit, batch.mask)
+        loss = binary_cross_entropy_with_logits(clip, batch.label)
+        frame = binary_cross_entropy_with_logits(output.logit, batch.frame_label, reduction="none")
+        loss = loss + recipe.frame_weight * (frame * batch.mask).sum() / batch.mask.sum()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(head.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        if step % recipe.validate_every == 0 or step == recipe.steps:
+            auc = roc_auc(clip_logits(head, holdout), [sequence.label for sequence in holdout])
+            if auc > best_auc:
+                best, best_auc = copy.deepcopy(head), auc
+            if on_progress is not None:
+                on_progress(TemporalProgress(step, float(loss.detach()), auc))
+    return best.eval().requires_grad_(False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SequenceBatch:
+    """Sequences of unequal length side by side, padded at the end."""
+
+    x: Tensor
+    """(T, N, E)."""
+    dt: Tensor
+    """(T, N, 1) seconds; inf on the first."""
+    mask: Tensor
+    """(T, N) bool: False on padding."""
+    label: Tensor
+    """(N,)."""
+    frame_label: Tensor
+    """(T, N)."""
+
+
+def collate(rows: list[tuple[Sequence, NDArray[np.intp]]]) -> SequenceBatch:
+    """Put the kept observations of each sequence into one batch."""
+    longest = max(len(kept) for _, kept in rows)
+    x = torch.zeros(longest, len(rows), rows[0][0].embedding.shape[1])
+    dt, mask = torch.zeros(longest, len(rows), 1), torch.zeros(longest, len(rows), dtype=torch.bool)
+    frame_label = torch.zeros(longest, len(rows))
+    for n, (sequence, kept) in enumerate(rows):
+        size = len(kept)
+        x[:size, n] = torch.from_numpy(sequence.embedding[kept])
+        dt[:size, n, 0] = torch.from_numpy(np.diff(sequence.t[kept], prepend=-np.inf).astype(np.float32))
+        mask[:size, n] = True
+        frame_label[:size, n] = torch.from_numpy(sequence.frame_label[kept])
+    return SequenceBatch(x, dt, mask, torch.tensor([float(sequence.label) for sequence, _ in rows]), frame_label)
+
+
+@torch.inference_mode()
+def clip_logits(head: TemporalHead, sequences: list[Sequence], *, hz: float | None = None) -> NDArray[np.float64]:
+    """Mean logit of each whole sequence, looked at `hz` times a second (None: every frame)."""
+    rows = [(sequence, at_rate(sequence.t, hz)) for sequence in sequences]
+    batch = collate(rows)
+    output, _ = head(batch.x, batch.dt, batch.mask)
+    return clip_logit(output.logit, batch.mask).double().numpy()
+
+
+def at_rate(t: NDArray[np.float64], hz: float | None) -> NDArray[np.intp]:
+    """The observations that a sampler at `hz` keeps."""
+    if hz is None:
+        return np.arange(len(t))
+    slot = np.floor((t - t[0]) * hz + 1e-6).astype(np.int64)
+    return np.flatnonzero(np.concatenate([[True], np.diff(slot) > 0]))

@@ -1,0 +1,315 @@
+"""Analyses: a video comes in, its state and in the end its result go out. The router of `/v1/analyses`; `evidence.py` has the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Annotated, Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from sqlalchemy.exc import IntegrityError
+
+from pipelines.frames import MediaInfo, probe
+from pipelines.verdict import VerdictName
+from service.database import AnalysisRow, now
+from service.ids import new_id
+from service.problems import (
+    AlreadyEnded,
+    BadCursor,
+    IdempotencyKeyReused,
+    MalformedUpload,
+    NotStopped,
+    documented,
+)
+from service.rooms import Existing, Rooms, ServiceRooms
+from service.schemas import AnalysisOut, AnalysisPage, AnalysisResult, AnalysisStatus, Problem, ProgressOut
+from service.uploads import FIELDS, basename, receive
+
+STOP_TIMEOUT_S = 10.0
+"""An analysis stops within one frame; the slowest frame allowed takes a few seconds on a slow core."""
+
+router = APIRouter(prefix="/v1/analyses", tags=["analyses"])
+
+MEDIA_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "file": {"type": "string", "contentMediaType": "application/octet-stream", "description": "The video."},
+                        "external_id": {
+                            "type": "string",
+                            "maxLength": 200,
+                            "description": "Your own name for it; the list can be searched by it.",
+                        },
+                    },
+                }
+            },
+            "video/mp4": {"schema": {"type": "string", "contentMediaType": "video/mp4"}},
+            "application/octet-stream": {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}},
+        },
+    }
+}
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=AnalysisOut,
+    responses=documented(
+        413,
+        415,
+        422,
+        507,
+        also={200: {"model": AnalysisOut, "description": "It ended while you waited, or it had ended before (Idempotency-Key)."}},
+    ),
+    openapi_extra=MEDIA_BODY,
+)
+async def create_analysis(
+    request: Request,
+    response: Response,
+    rooms: Rooms,
+    external_id: Annotated[
+        str | None, Query(max_length=200, description="Your own name for a raw body; a form has a field for it.")
+    ] = None,
+    filename: Annotated[str | None, Query(max_length=255, description="The name of a raw body; a form carries its own.")] = None,
+    idempotency_key: Annotated[
+        str | None, Header(min_length=1, max_length=255, description="The same key with the same bytes gives the same analysis.")
+    ] = None,
+    prefer: Annotated[str | None, Header(description="`wait=N`: answer when it has ended, or after N seconds (RFC 7240).")] = None,
+) -> AnalysisOut:
+    """Take a video and queue its analysis.
+
+    The body is a form with `file`, or the media itself with a `video/*` or `application/octet-stream` content type. What cannot be a
+    video is refused here, with a problem that says what came; nothing of it is kept.
+    """
+    row = await _admit(request, rooms, external_id, filename, idempotency_key)
+    wait_s = _wait_s(prefer)
+    if wait_s is not None and not row.ended:
+        applied = min(wait_s, rooms.settings.max_wait_s)
+        row = await rooms.jobs.wait(row.id, applied) or row
+        response.headers["Preference-Applied"] = f"wait={applied:g}"
+    response.headers["Location"] = f"/v1/analyses/{row.id}"
+    response.status_code = 200 if row.ended else 202
+    return await shown(row, rooms)
+
+
+@router.get("", responses=documented(422))
+async def list_analyses(
+    request: Request,
+    response: Response,
+    rooms: Rooms,
+    cursor: Annotated[str | None, Query(max_length=200, description="`next` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 25,
+    verdict: Annotated[VerdictName | None, Query(description="Only these.")] = None,
+    status: Annotated[AnalysisStatus | None, Query(description="Only these.")] = None,
+    q: Annotated[str | None, Query(max_length=200, description="Part of the file name or of your external_id.")] = None,
+) -> AnalysisPage:
+    """Analyses, newest first, without their results."""
+    before = _read_cursor(cursor) if cursor else None
+    rows = await rooms.database.page(before=before, limit=limit + 1, status=status, verdict=verdict, text=q)
+    items = [await shown(row, rooms, with_result=False) for row in rows[:limit]]
+    following = _cursor(rows[limit - 1].id) if len(rows) > limit else None
+    if following:
+        query = urlencode({**request.query_params, "cursor": following})
+        response.headers["Link"] = f'</v1/analyses?{query}>; rel="next"'
+    return AnalysisPage(items=items, next=following)
+
+
+@router.get(
+    "/{analysis_id}", response_model=AnalysisOut, responses=documented(404, 422, also={304: {"description": "Unchanged since that ETag."}})
+)
+async def get_analysis(
+    row: Existing, rooms: Rooms, if_none_match: Annotated[str | None, Header(description="An ETag you have.")] = None
+) -> Response:
+    """One analysis: its state, and its result or problem when it has ended."""
+    body = (await shown(row, rooms)).model_dump_json().encode()
+    return tagged(body, "application/json", if_none_match)
+
+
+@router.get("/{analysis_id}/events", response_class=EventSourceResponse, responses=documented(404, 422))
+async def follow_analysis(
+    row: Existing,
+    rooms: Rooms,
+    last_event_id: Annotated[
+        str | None, Header(description="Taken and ignored: the first event is always the whole present state.")
+    ] = None,
+) -> AsyncIterator[ServerSentEvent]:
+    """Server-sent events: `state` at each change of status, `progress` while it runs, and one `end` with the whole analysis."""
+    status: AnalysisStatus | None = None
+    async with aclosing(rooms.jobs.follow(row.id)) as updates:
+        async for update in updates:
+            number = str(update.version)
+            if update.row.status != status:
+                status = update.row.status
+                yield ServerSentEvent(event="state", data=await shown(update.row, rooms, with_result=False), id=number)
+            if update.progress is not None:
+                yield ServerSentEvent(event="progress", data=ProgressOut.model_validate(update.progress, from_attributes=True), id=number)
+            if update.row.ended:
+                yield ServerSentEvent(event="end", data=await shown(update.row, rooms), id=number)
+
+
+@router.post("/{analysis_id}/cancel", responses=documented(404, 409, 422))
+async def cancel_analysis(row: Existing, rooms: Rooms) -> AnalysisOut:
+    """Stop a queued or running analysis, within one frame. Cancelling twice is no error; what has a result keeps it."""
+    stopped = await _stop(row, rooms)
+    if stopped is not None and stopped.status != "cancelled":
+        raise AlreadyEnded(f"The analysis has {stopped.status}.", expected="a queued or running analysis", got=stopped.status)
+    return await shown(stopped or row, rooms)
+
+
+@router.delete("/{analysis_id}", status_code=204, responses=documented(404, 409, 422))
+async def delete_analysis(row: Existing, rooms: Rooms) -> None:
+    """Remove an analysis, its media and its evidence; a running one is stopped first."""
+    await _stop(row, rooms)
+    await rooms.database.remove(row.id)
+    await asyncio.to_thread(rooms.storage.remove, row.id)
+
+
+async def shown(row: AnalysisRow, rooms: ServiceRooms, *, with_result: bool = True) -> AnalysisOut:
+    """A row as the wire shows it."""
+    result = None
+    if with_result and row.status == "succeeded":
+        result = AnalysisResult.model_validate_json(await asyncio.to_thread(rooms.storage.result(row.id).read_bytes))
+    progress = rooms.jobs.progress(row.id) if row.status == "running" else None
+    return AnalysisOut(
+        id=row.id,
+        external_id=row.external_id,
+        filename=row.filename,
+        status=row.status,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        progress=ProgressOut.model_validate(progress, from_attributes=True) if progress else None,
+        verdict=row.verdict,
+        sentence=row.sentence,
+        p=row.p,
+        result=result,
+        problem=Problem.model_validate_json(row.problem) if row.problem else None,
+        links=_links(row),
+    )
+
+
+def tagged(body: bytes, media_type: str, if_none_match: str | None) -> Response:
+    """`body` with its ETag, or 304 when the client has it already."""
+    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    headers = {"ETag": tag, "Cache-Control": "no-cache"}
+    known = {part.strip().removeprefix("W/") for part in (if_none_match or "").split(",")}
+    if tag in known or "*" in known:
+        return Response(status_code=304, headers=headers)
+    return Response(body, media_type=media_type, headers=headers)
+
+
+async def _admit(
+    request: Request, rooms: ServiceRooms, external_id: str | None, filename: str | None, idempotency_key: str | None
+) -> AnalysisRow:
+    """Store, probe and queue. Whatever goes wrong, and a client that goes away, leaves neither file nor row."""
+    analysis_id = new_id()
+    path = await asyncio.to_thread(rooms.storage.create, analysis_id)
+    kept = False
+    try:
+        upload = await receive(request, path, rooms.storage, rooms.settings)
+        if idempotency_key and (earlier := await rooms.database.by_idempotency_key(idempotency_key)):
+            return _same(earlier, upload.sha256, idempotency_key)
+        media = await asyncio.to_thread(probe, path, limits=rooms.settings.limits)
+        row = AnalysisRow(
+            id=analysis_id,
+            status="queued",
+            external_id=_bounded(upload.fields.get("external_id", external_id)),
+            filename=basename(upload.filename or filename),
+            media_type=_media_type(media),
+            size_bytes=upload.size_bytes,
+            sha256=upload.sha256,
+            idempotency_key=idempotency_key,
+            created_at=now(),
+        )
+        try:
+            await rooms.database.add(row)
+        except IntegrityError:
+            # Two uploads with one key ran side by side, and the other was first.
+            earlier = await rooms.database.by_idempotency_key(idempotency_key) if idempotency_key else None
+            if earlier is None or idempotency_key is None:
+                raise
+            return _same(earlier, upload.sha256, idempotency_key)
+        kept = True
+    finally:
+        if not kept:
+            rooms.storage.remove(analysis_id)
+    rooms.jobs.submit()
+    return row
+
+
+def _same(earlier: AnalysisRow, sha256: str, key: str) -> AnalysisRow:
+    if earlier.sha256 != sha256:
+        raise IdempotencyKeyReused(
+            f"The key {key!r} belongs to the analysis {earlier.id} of other bytes.",
+            expected=f"the bytes with sha256 {earlier.sha256}",
+            got=sha256,
+        )
+    return earlier
+
+
+def _bounded(external_id: str | None) -> str | None:
+    if external_id is not None and len(external_id) > 200:
+        raise MalformedUpload("The external_id is too long.", expected=f"{FIELDS[0]} of at most 200 characters", got=f"{len(external_id)}")
+    return external_id or None
+
+
+async def _stop(row: AnalysisRow, rooms: ServiceRooms) -> AnalysisRow | None:
+    """The row once it is no longer queued or running; None when someone deleted it meanwhile."""
+    if row.ended:
+        return row
+    stopped = await rooms.jobs.cancel(row.id, STOP_TIMEOUT_S)
+    if stopped is not None and not stopped.ended:
+        raise NotStopped(f"It is still {stopped.status}.", expected=f"a stop within {STOP_TIMEOUT_S:g} s", got="none; try again")
+    return stopped
+
+
+def _wait_s(prefer: str | None) -> float | None:
+    """N of `wait=N` in a Prefer header; a preference that cannot be understood is ignored, as RFC 7240 section 2 says."""
+    match = re.search(r'(?:^|[,;\s])wait\s*=\s*"?(\d{1,9})"?\s*(?:$|[,;])', prefer or "", re.IGNORECASE)
+    return float(match[1]) if match else None
+
+
+def _cursor(analysis_id: str) -> str:
+    return base64.urlsafe_b64encode(UUID(analysis_id).bytes).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str) -> str:
+    try:
+        return str(UUID(bytes=base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))))
+    except (ValueError, binascii.Error) as error:
+        raise BadCursor("The cursor is damaged.", expected="`next` of an earlier page, unchanged", got=cursor) from error
+
+
+def _media_type(media: MediaInfo) -> str:
+    """What a browser is told the media is; it is never told that uploaded bytes are a page."""
+    names = media.container.lower()
+    if "webm" in names and media.codec.lower() in ("vp8", "vp9", "av1"):
+        return "video/webm"
+    for part, kind in (("matroska", "video/x-matroska"), ("mp4", "video/mp4"), ("mpegts", "video/mp2t"), ("avi", "video/x-msvideo")):
+        if part in names:
+            return kind
+    return "application/octet-stream"
+
+
+def _links(row: AnalysisRow) -> dict[str, str]:
+    base = f"/v1/analyses/{row.id}"
+    links = {"self": base, "events": f"{base}/events", "media": f"{base}/media", "page": f"/analyses/{row.id}"}
+    if row.status == "succeeded":
+        links |= {"timeline": f"{base}/timeline", "report": f"{base}/report", "plot": f"{base}/plot"}
+    if not row.ended:
+        links["cancel"] = f"{base}/cancel"
+    return links

@@ -1,0 +1,191 @@
+"""The service: settings come in, an application that owns its database, files, model and workers goes out; `run` serves it."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from pipelines.analysis import Model, load_model
+from service import __version__, analyses, dashboard, evidence, health, problems
+from service.boundary import Boundary
+from service.database import Database
+from service.jobs import Jobs
+from service.problems import ServiceError
+from service.rooms import ServiceRooms
+from service.settings import Settings
+from service.storage import Storage
+from service.telemetry import configure_logging
+
+SHUTDOWN_GRACE_S = 3
+"""How long a download may go on after SIGTERM; listeners and waiting requests are let go at once."""
+DESCRIPTION = """\
+Send a video; learn how strongly the motion of each face through real time contradicts what a camera films.
+
+Errors are RFC 9457 problems with what was expected and what came. Times are media seconds beside their exact `pts` and `time_base`.
+A probability that was not judged is null, never 0.\
+"""
+
+log = structlog.get_logger()
+
+
+class DataDirectoryInUse(ServiceError):
+    """Two processes would take each other's uploads for orphans."""
+
+    slug = "data-directory-in-use"
+    title = "Another service uses this data directory"
+    status = 500
+
+
+class UnusableDataDirectory(ServiceError):
+    slug = "unusable-data-directory"
+    title = "The data directory cannot be used"
+    status = 500
+
+
+class AddressNotFree(ServiceError):
+    slug = "address-not-free"
+    title = "The service cannot listen there"
+    status = 500
+
+
+def create_app(settings: Settings, model: Model | None = None) -> FastAPI:
+    """The application; what it owns is opened when it starts and closed when it stops.
+
+    Args:
+        settings: see `read_settings`.
+        model: a loaded model to judge with; None loads `settings.weights` at start-up.
+    """
+    return _application(settings, lambda: open_rooms(settings, model))
+
+
+@asynccontextmanager
+async def open_rooms(settings: Settings, model: Model | None = None) -> AsyncIterator[ServiceRooms]:
+    """Open everything that a service owns and start its workers; close it all, in reverse, at the end.
+
+    Raises:
+        WeightsError, DatabaseError, DataDirectoryInUse, UnusableDataDirectory: it cannot start.
+    """
+    async with AsyncExitStack() as stack:
+        stack.enter_context(_only_one(settings.data_dir))
+        if model is None:
+            model = await asyncio.to_thread(load_model, settings.weights, device=settings.device)
+        database = await Database.open(settings.data_dir / "undercurrent.db")
+        stack.push_async_callback(database.close)
+        storage = Storage(settings.data_dir / "analyses")
+        jobs = Jobs(settings, database, storage, model)
+        stack.push_async_callback(jobs.close)
+        await jobs.start()
+        yield ServiceRooms(settings, database, storage, jobs)
+
+
+def openapi_document() -> dict[str, Any]:
+    """The OpenAPI document, the same on every machine; `service/openapi.json` is this, committed."""
+    return create_app(Settings.model_construct()).openapi()
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or Ctrl-C.
+
+    Raises:
+        WeightsError, ServiceError: the service cannot start; nothing is left running.
+        KeyboardInterrupt: it was stopped by Ctrl-C, after everything was closed.
+    """
+    configure_logging()
+    asyncio.run(_serve(settings))
+
+
+class Server(uvicorn.Server):
+    """Lets listeners go before it waits for connections (an event stream would hold the shutdown to its limit), and closes the rooms
+    before it hands the signal on: uvicorn raises it again at the end, and the second SIGTERM kills."""
+
+    def __init__(self, config: uvicorn.Config, rooms: ServiceRooms, stack: AsyncExitStack) -> None:
+        super().__init__(config)
+        self._rooms = rooms
+        self._stack = stack
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._rooms.jobs.drain()
+        await super().shutdown(sockets)
+        await self._stack.aclose()
+
+
+async def _serve(settings: Settings) -> None:
+    async with AsyncExitStack() as stack:
+        listener = stack.enter_context(_listen(settings.host, settings.port))
+        rooms = await stack.enter_async_context(open_rooms(settings))
+        app = _application(settings, lambda: nullcontext(rooms))
+        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=SHUTDOWN_GRACE_S)
+        host, port = listener.getsockname()[:2]
+        log.info("serving", url=f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/", data_dir=str(settings.data_dir))
+        await Server(config, rooms, stack).serve(sockets=[listener])
+
+
+def _application(settings: Settings, rooms: Callable[[], AbstractAsyncContextManager[ServiceRooms]]) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with rooms() as opened:
+            app.state.rooms = opened
+            yield
+
+    app = FastAPI(
+        title="Undercurrent",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=_operation_id,
+        responses=problems.documented(400, 403, 500),
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+    )
+    problems.install(app)
+    app.add_middleware(Boundary, settings=settings)
+    for router in (analyses.router, evidence.router, health.router):
+        app.include_router(router)
+    dashboard.install(app)
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise AddressNotFree(
+            f"Cannot listen on {host} port {port}.",
+            expected="a free port of this machine (--port, UNDERCURRENT_PORT)",
+            got=error.strerror or str(error),
+        ) from error
+
+
+@contextmanager
+def _only_one(directory: Path) -> Iterator[None]:
+    """Hold the data directory for this process; the lock goes with the process, however it ends."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = (directory / "lock").open("wb")
+    except OSError as error:
+        raise UnusableDataDirectory(
+            f"{directory} cannot be written.", expected="a directory of yours (UNDERCURRENT_DATA_DIR)", got=error.strerror or str(error)
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataDirectoryInUse(
+                f"{directory} is in use.", expected="one service for each data directory (UNDERCURRENT_DATA_DIR)", got="another running one"
+            ) from error
+        yield

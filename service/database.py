@@ -1,0 +1,231 @@
+"""Rows: facts about an analysis come in, a row of the SQLite file goes out. Written by `analyses.py` and `jobs.py`, read by every router.
+
+Result, timeline and crops are files (`storage.py`); a row says `succeeded` only after they are on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    Index,
+    String,
+    TypeDecorator,
+    delete,
+    event,
+    func,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.engine import URL, Connection
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from pipelines.verdict import VerdictName
+from service.problems import ServiceError
+from service.schemas import AnalysisStatus
+
+ENDED: tuple[AnalysisStatus, ...] = ("succeeded", "failed", "cancelled")
+
+
+class DatabaseError(ServiceError):
+    """The database file cannot be used."""
+
+    slug = "bad-database"
+    title = "The database cannot be used"
+    status = 500
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware datetime, kept as UTC: SQLite drops the offset, so it is put back when read."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class AnalysisRow(Base):
+    """One analysis. `id` sorts by creation, so it is the cursor as well."""
+
+    __tablename__ = "analyses"
+    __table_args__ = (
+        CheckConstraint("status IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')", name="status_is_known"),
+        CheckConstraint("(verdict IS NOT NULL) = (status = 'succeeded')", name="verdict_if_succeeded"),
+        Index("analyses_by_status", "status", "id"),
+        Index("analyses_by_verdict", "verdict", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    status: Mapped[AnalysisStatus] = mapped_column(String(16))
+    verdict: Mapped[VerdictName | None] = mapped_column(String(16))
+    sentence: Mapped[str | None]
+    p: Mapped[float | None]
+    external_id: Mapped[str | None] = mapped_column(String(200))
+    filename: Mapped[str | None] = mapped_column(String(255))
+    media_type: Mapped[str] = mapped_column(String(64))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    idempotency_key: Mapped[str | None] = mapped_column(String(255), unique=True)
+    problem: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.status in ENDED
+
+
+def now() -> datetime:
+    """The wall clock, aware, for rows; never for media time."""
+    return datetime.now(UTC)
+
+
+class Database:
+    """Every statement of the service, each in a transaction of its own."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._sessions = async_sessionmaker(engine, expire_on_commit=False)
+
+    @classmethod
+    async def open(cls, path: Path) -> Database:
+        """Open `path`, creating or migrating it.
+
+        Raises:
+            DatabaseError: the file was written by a newer version.
+        """
+        engine = create_async_engine(URL.create("sqlite+aiosqlite", database=str(path)))
+        event.listen(engine.sync_engine, "connect", _prepare)
+        try:
+            async with engine.begin() as connection:
+                await connection.run_sync(_migrate)
+        except CommandError as error:
+            await engine.dispose()
+            raise DatabaseError(
+                f"{path} was written by another version.", expected="a schema this version knows", got=str(error)
+            ) from error
+        return cls(engine)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._engine.dispose()
+
+    async def ping(self) -> None:
+        """Take and give back the write lock; raises SQLAlchemyError when the file cannot be written."""
+        async with self._engine.connect() as connection:
+            await connection.exec_driver_sql("BEGIN IMMEDIATE")
+            await connection.rollback()
+
+    async def add(self, row: AnalysisRow) -> None:
+        """Insert `row`; raises IntegrityError when its idempotency key is taken."""
+        async with self._sessions.begin() as session:
+            session.add(row)
+
+    async def get(self, analysis_id: str) -> AnalysisRow | None:
+        """The row with this id."""
+        async with self._sessions() as session:
+            return await session.get(AnalysisRow, analysis_id)
+
+    async def by_idempotency_key(self, key: str) -> AnalysisRow | None:
+        """The row that was created with this key."""
+        async with self._sessions() as session:
+            return await session.scalar(select(AnalysisRow).where(AnalysisRow.idempotency_key == key))
+
+    async def page(
+        self,
+        *,
+        before: str | None,
+        limit: int,
+        status: AnalysisStatus | None = None,
+        verdict: VerdictName | None = None,
+        text: str | None = None,
+    ) -> Sequence[AnalysisRow]:
+        """At most `limit` rows created before the row `before`, newest first; `text` is looked for in filename and external_id."""
+        query = select(AnalysisRow).order_by(AnalysisRow.id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(AnalysisRow.id < before)
+        if status is not None:
+            query = query.where(AnalysisRow.status == status)
+        if verdict is not None:
+            query = query.where(AnalysisRow.verdict == verdict)
+        if text:
+            query = query.where(
+                or_(AnalysisRow.filename.icontains(text, autoescape=True), AnalysisRow.external_id.icontains(text, autoescape=True))
+            )
+        async with self._sessions() as session:
+            return (await session.scalars(query)).all()
+
+    async def ids(self) -> set[str]:
+        """Every id."""
+        async with self._sessions() as session:
+            return set(await session.scalars(select(AnalysisRow.id)))
+
+    async def count(self, status: AnalysisStatus) -> int:
+        """How many rows have this status."""
+        async with self._sessions() as session:
+            return await session.scalar(select(func.count()).where(AnalysisRow.status == status)) or 0
+
+    async def claim_next(self) -> AnalysisRow | None:
+        """Move the oldest queued row to `running` and return it; None when none is queued."""
+        oldest = select(func.min(AnalysisRow.id)).where(AnalysisRow.status == "queued").scalar_subquery()
+        claim = update(AnalysisRow).where(AnalysisRow.id == oldest, AnalysisRow.status == "queued")
+        async with self._sessions.begin() as session:
+            return await session.scalar(claim.values(status="running", started_at=now()).returning(AnalysisRow))
+
+    async def move(self, analysis_id: str, origin: AnalysisStatus, target: AnalysisStatus, **values: str | float | datetime | None) -> bool:
+        """Move a row from `origin` to `target` with `values`; False when it was not (any more) in `origin`."""
+        if target in ENDED:
+            values["finished_at"] = now()
+        change = update(AnalysisRow).where(AnalysisRow.id == analysis_id, AnalysisRow.status == origin).values(status=target, **values)
+        async with self._sessions.begin() as session:
+            return (await session.scalar(change.returning(AnalysisRow.id))) is not None
+
+    async def requeue_running(self) -> int:
+        """Put back the rows that a dead process left `running`; how many they were."""
+        change = update(AnalysisRow).where(AnalysisRow.status == "running").values(status="queued", started_at=None)
+        async with self._sessions.begin() as session:
+            return len((await session.scalars(change.returning(AnalysisRow.id))).all())
+
+    async def remove(self, analysis_id: str) -> None:
+        """Delete a row; nothing happens when it is gone already."""
+        async with self._sessions.begin() as session:
+            await session.execute(delete(AnalysisRow).where(AnalysisRow.id == analysis_id))
+
+
+def _prepare(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
+    cursor = connection.cursor()
+    for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "busy_timeout = 5000", "foreign_keys = ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _migrate(connection: Connection) -> None:
+    with as_file(files("service") / "migrations") as scripts:
+        config = Config()
+        config.set_main_option("script_location", str(scripts).replace("%", "%%"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")

@@ -1,0 +1,147 @@
+"""Evidence: an analysis's id comes in; its timeline, media, crops, report and plot go out. The router under `/v1/analyses/{id}`."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import csv
+import hashlib
+import io
+import re
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Header, Path, Query
+from fastapi.responses import FileResponse, HTMLResponse, Response
+
+from service.analyses import tagged
+from service.database import AnalysisRow
+from service.plot import timeline_png
+from service.problems import UnknownEvidence, documented
+from service.report import html_report
+from service.rooms import Existing, Judged, Rooms, ServiceRooms
+from service.schemas import AnalysisResult, Timeline
+from service.storage import Layer
+
+router = APIRouter(prefix="/v1/analyses/{analysis_id}", tags=["evidence"])
+_STYLE = re.compile(r"<style[^>]*>(.*?)</style>", re.DOTALL)
+_COLUMNS = ("track", "pts", "t", "dt", "logit", "p", "surprise", "x0", "y0", "x1", "y1", "reason", "flags")
+_CACHED = {"Cache-Control": "private, max-age=86400"}
+"""Evidence of a finished analysis never changes; deleting it changes its address to 404."""
+
+
+@router.get(
+    "/timeline",
+    response_model=Timeline,
+    responses=documented(
+        404,
+        409,
+        422,
+        also={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}, 304: {"description": "Unchanged since that ETag."}},
+    ),
+)
+async def get_timeline(
+    row: Judged,
+    rooms: Rooms,
+    format: Annotated[Literal["json", "csv"], Query(description="How to write it.")] = "json",
+    if_none_match: Annotated[str | None, Header(description="An ETag you have.")] = None,
+) -> Response:
+    """Every face at every analysed moment: p, surprise, dt and, where it was not judged, why."""
+    body = await asyncio.to_thread(rooms.storage.timeline(row.id).read_bytes)
+    if format == "json":
+        return tagged(body, "application/json", if_none_match)
+    return tagged(timeline_csv(Timeline.model_validate_json(body)).encode(), "text/csv; charset=utf-8", if_none_match)
+
+
+@router.get(
+    "/media",
+    response_class=FileResponse,
+    responses=documented(
+        404,
+        416,
+        422,
+        also={
+            200: {"content": {"video/*": {"schema": {"type": "string", "contentMediaType": "video/*"}}}},
+            206: {"description": "The range you asked for."},
+        },
+    ),
+)
+async def get_media(row: Existing, rooms: Rooms) -> FileResponse:
+    """The bytes as they were uploaded; `Range` is honoured."""
+    return FileResponse(
+        rooms.storage.media(row.id),
+        media_type=row.media_type,
+        filename=row.filename or f"{row.id}.video",
+        content_disposition_type="inline",
+        headers={"Content-Security-Policy": "sandbox; default-src 'none'; media-src 'self'", **_CACHED},
+    )
+
+
+@router.get(
+    "/tracks/{track}/crops/{k}",
+    response_class=FileResponse,
+    responses=documented(404, 409, 422, also={200: {"content": {"image/jpeg": {}, "image/png": {}}}}),
+)
+async def get_crop(
+    row: Judged,
+    rooms: Rooms,
+    track: Annotated[int, Path(ge=0, le=2**31)],
+    k: Annotated[int, Path(ge=0, le=2**31)],
+    layer: Annotated[
+        Layer, Query(description="`face`: the pixels the encoder saw (JPEG); `boundary`: where it saw blending (PNG).")
+    ] = "face",
+) -> FileResponse:
+    """One evidence crop of one face."""
+    path = rooms.storage.crop(row.id, track, k, layer)
+    if not path.is_file():
+        raise UnknownEvidence(
+            f"The track {track} has no crop {k}.", expected="a track and a k of the result's `tracks[].crops`", got=f"{track}, {k}"
+        )
+    return FileResponse(path, media_type="image/jpeg" if layer == "face" else "image/png", headers=_CACHED)
+
+
+@router.get(
+    "/report",
+    response_class=HTMLResponse,
+    responses=documented(404, 409, 422, also={200: {"content": {"text/html": {"schema": {"type": "string"}}}}}),
+)
+async def get_report(row: Judged, rooms: Rooms) -> HTMLResponse:
+    """One self-contained page with the verdict and its evidence, to keep or to print."""
+    page = await asyncio.to_thread(_report, row, rooms)
+    styles = " ".join(f"'sha256-{_digest(style)}'" for style in _STYLE.findall(page)) or "'none'"
+    policy = f"default-src 'none'; img-src data:; style-src {styles}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    return HTMLResponse(page, headers={"Content-Security-Policy": policy, **_CACHED})
+
+
+@router.get("/plot", response_class=Response, responses=documented(404, 409, 422, also={200: {"content": {"image/png": {}}}}))
+async def get_plot(row: Judged, rooms: Rooms) -> Response:
+    """Probability, surprise and coverage over media time, as a picture."""
+    return Response(await asyncio.to_thread(_plot, row, rooms), media_type="image/png", headers=_CACHED)
+
+
+def timeline_csv(timeline: Timeline) -> str:
+    """The rows of a timeline as CSV with a header line; what is null is empty."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for row in timeline.rows:
+        numbers = (row.track, row.pts, row.t, row.dt, row.logit, row.p, row.surprise, *row.box)
+        writer.writerow((*numbers, row.reason, " ".join(row.flags)))
+    return out.getvalue()
+
+
+def _read(row: AnalysisRow, rooms: ServiceRooms) -> tuple[AnalysisResult, Timeline]:
+    result = AnalysisResult.model_validate_json(rooms.storage.result(row.id).read_bytes())
+    return result, Timeline.model_validate_json(rooms.storage.timeline(row.id).read_bytes())
+
+
+def _report(row: AnalysisRow, rooms: ServiceRooms) -> str:
+    result, timeline = _read(row, rooms)
+    return html_report(result, timeline, rooms.storage.read_crops(row.id, result), row.filename or row.id)
+
+
+def _plot(row: AnalysisRow, rooms: ServiceRooms) -> bytes:
+    return timeline_png(*_read(row, rooms))
+
+
+def _digest(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,0 +1,254 @@
+"""Refusals: a typed error of any room comes in, an RFC 9457 problem goes out; made by `app.py`'s handlers and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, ClassVar, Protocol
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from pipelines.errors import PipelineError
+from service.schemas import Problem, ProblemError
+
+MEDIA_TYPE = "application/problem+json"
+STATUS_OF_SLUG = {
+    "source-not-found": 404,
+    "source-unreachable": 422,
+    "unsupported-media": 415,
+    "still-image": 415,
+    "media-too-large": 413,
+    "cancelled": 409,
+    "unwritable-output": 507,
+    "bad-weights": 500,
+}
+
+
+class Refusal(Protocol):
+    """What every typed error of this house carries: PipelineError, WeightsError, ServiceError."""
+
+    slug: ClassVar[str]
+    title: ClassVar[str]
+    detail: str
+    expected: str
+    got: str
+
+
+class ServiceError(Exception):
+    """Base of the refusals that only a server can make; each subclass names its status."""
+
+    slug: ClassVar[str] = "service-error"
+    title: ClassVar[str] = "The request cannot be served"
+    status: ClassVar[int] = 400
+
+    def __init__(self, detail: str, *, expected: str, got: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.expected = expected
+        self.got = got
+
+    def __str__(self) -> str:
+        return f"{self.detail} Expected {self.expected}; got {self.got}."
+
+
+class UnknownAnalysis(ServiceError):
+    slug = "analysis-not-found"
+    title = "There is no such analysis"
+    status = 404
+
+
+class UnknownEvidence(ServiceError):
+    slug = "evidence-not-found"
+    title = "The analysis has no such evidence"
+    status = 404
+
+
+class NoResultYet(ServiceError):
+    slug = "no-result"
+    title = "The analysis has no result"
+    status = 409
+
+
+class AlreadyEnded(ServiceError):
+    slug = "already-ended"
+    title = "The analysis has already ended"
+    status = 409
+
+
+class NotStopped(ServiceError):
+    slug = "not-stopped"
+    title = "The analysis did not stop in time"
+    status = 409
+
+
+class UploadTooLarge(ServiceError):
+    slug = "upload-too-large"
+    title = "The upload exceeds the limit"
+    status = 413
+
+
+class UnsupportedContentType(ServiceError):
+    slug = "unsupported-content-type"
+    title = "The request body has an unsupported content type"
+    status = 415
+
+
+class UrlImportNotSupported(ServiceError):
+    slug = "url-import-not-supported"
+    title = "Media cannot be imported from a URL yet"
+    status = 422
+
+
+class MalformedUpload(ServiceError):
+    slug = "malformed-upload"
+    title = "The upload cannot be read"
+    status = 422
+
+
+class BadCursor(ServiceError):
+    slug = "bad-cursor"
+    title = "The cursor cannot be read"
+    status = 422
+
+
+class IdempotencyKeyReused(ServiceError):
+    slug = "idempotency-key-reused"
+    title = "The Idempotency-Key was used with another upload"
+    status = 422
+
+
+class DiskFull(ServiceError):
+    slug = "insufficient-storage"
+    title = "There is not enough disk space"
+    status = 507
+
+
+class ForeignHost(ServiceError):
+    slug = "unknown-host"
+    title = "The request names a host that this service does not answer for"
+    status = 400
+
+
+class CrossOrigin(ServiceError):
+    slug = "cross-origin"
+    title = "Another site may not change anything here"
+    status = 403
+
+
+class NotReady(ServiceError):
+    slug = "not-ready"
+    title = "The service cannot take work now"
+    status = 503
+
+
+def problem_of(error: Refusal, *, instance: str | None = None, request_id: str | None = None) -> Problem:
+    """The problem that says why `error` was raised, with what was expected and what came."""
+    return Problem(
+        type=_urn(error.slug),
+        title=error.title,
+        status=error.status if isinstance(error, ServiceError) else STATUS_OF_SLUG.get(error.slug, 422),
+        detail=error.detail,
+        expected=error.expected,
+        got=error.got,
+        instance=instance,
+        request_id=request_id,
+    )
+
+
+def internal_problem(*, instance: str | None = None, request_id: str | None = None) -> Problem:
+    """A fault of ours. The cause is in the log under the same id, not on the wire."""
+    return Problem(
+        type=_urn("internal-error"),
+        title="Something failed on our side",
+        status=500,
+        detail="The service failed in a way it did not foresee; its log has the cause under this request_id.",
+        instance=instance,
+        request_id=request_id,
+    )
+
+
+def problem_response(problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
+    """`problem` on the wire, as `application/problem+json`."""
+    body = problem.model_dump(mode="json", exclude_none=True)
+    return JSONResponse(body, status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def documented(*statuses: int, also: Mapping[int, dict[str, Any]] | None = None) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI `responses` of one route: what it answers besides its model (`also`), and the statuses that are problems."""
+    described: dict[int | str, dict[str, Any]] = {**(also or {})}
+    for status in statuses:
+        content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+        described[status] = {"description": HTTPStatus(status).phrase, "content": content}
+    return described
+
+
+def install(app: FastAPI) -> None:
+    """Make every refusal of `app` a problem; what is not refused on purpose is caught by `boundary.Boundary`."""
+    app.add_exception_handler(ServiceError, _refused)
+    app.add_exception_handler(PipelineError, _refused)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(ClientDisconnect, _disconnected)
+
+
+def _urn(slug: str) -> str:
+    return f"urn:undercurrent:problem:{slug}"
+
+
+def _id(request: Request) -> str | None:
+    return request.scope.get("request_id")
+
+
+async def _refused(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, ServiceError | PipelineError):
+        raise error
+    return problem_response(problem_of(error, instance=request.url.path, request_id=_id(request)))
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HTTPException):
+        raise error
+    phrase = HTTPStatus(error.status_code).phrase
+    problem = Problem(
+        type=_urn(phrase.lower().replace(" ", "-")),
+        title=phrase,
+        status=error.status_code,
+        detail=f"{request.method} {request.url.path}: {error.detail}.",
+        instance=request.url.path,
+        request_id=_id(request),
+    )
+    return problem_response(problem, dict(error.headers or {}))
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    faults = error.errors()
+    problem = Problem(
+        type=_urn("invalid-request"),
+        title="The request has invalid fields",
+        status=422,
+        detail=f"{len(faults)} field(s) of the request are invalid.",
+        expected="what /openapi.json describes",
+        got="; ".join(f"{'/'.join(map(str, fault['loc']))}: {fault['input']!r:.80}" for fault in faults),
+        errors=[ProblemError(pointer="/" + "/".join(map(str, fault["loc"])), detail=fault["msg"]) for fault in faults],
+        instance=request.url.path,
+        request_id=_id(request),
+    )
+    return problem_response(problem)
+
+
+async def _disconnected(request: Request, error: Exception) -> JSONResponse:
+    problem = Problem(
+        type=_urn("client-disconnected"),
+        title="The client went away",
+        status=400,
+        detail="The connection closed before the whole body had come; nothing was kept.",
+        instance=request.url.path,
+        request_id=_id(request),
+    )
+    return problem_response(problem)

@@ -1,0 +1,350 @@
+"""The wire: pydantic models of a result, and the one place that converts an AnalysisReport into them.
+
+Taken by the command line (`--json`), REST, the dashboard, the plot and the HTML report alike. Every time is media seconds beside its
+exact `pts` and `time_base`; a probability that was not judged is null, never 0.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from fractions import Fraction
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipelines.verdict import (
+    AnalysisReport,
+    Coverage,
+    Probability,
+    ReasonCode,
+    Score,
+    Segment,
+    StageTime,
+    TrackReport,
+    VerdictName,
+)
+
+AnalysisStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+
+
+class Wire(BaseModel):
+    """Base of every wire model: unknown fields are refused, instances do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Moment(Wire):
+    """A point of media time."""
+
+    t: float = Field(description="Media seconds.")
+    pts: int = Field(description="Presentation timestamp in ticks.")
+    time_base: tuple[int, int] = Field(description="Seconds per tick as [numerator, denominator].")
+
+
+class ScoreOut(Wire):
+    """Calibrated probability of manipulation with its 95 % interval; `p` is null when nothing was judged."""
+
+    p: float | None
+    low: float | None
+    high: float | None
+    calibration_id: str
+
+
+class CoverageReasonOut(Wire):
+    code: ReasonCode
+    duration_s: float
+
+
+class CoverageOut(Wire):
+    """`judged_s` and the reasons' seconds add up to `duration_s`."""
+
+    duration_s: float
+    judged_s: float
+    faces_seen: int
+    faces_judged: int
+    reasons: list[CoverageReasonOut]
+
+
+class SegmentOut(Wire):
+    """An interval of media time judged manipulated."""
+
+    start: Moment
+    end: Moment
+    score: ScoreOut
+    track_ids: list[int]
+
+
+class CropOut(Wire):
+    """An evidence crop; its JPEG is at `/v1/analyses/{id}/tracks/{track}/crops/{k}` (boundary map: `?layer=boundary`)."""
+
+    k: int
+    at: Moment
+    p: float | None
+
+
+class TrackOut(Wire):
+    """One face over its life."""
+
+    id: int
+    first: Moment
+    last: Moment
+    observations: int
+    judged: int
+    score: ScoreOut
+    reason: ReasonCode | None
+    time_constants_s: tuple[float, float, float] | None = Field(description="5th, 50th, 95th percentile of the memory's time constants.")
+    crops: list[CropOut]
+
+
+class MediaOut(Wire):
+    sha256: str | None
+    container: str
+    codec: str
+    width: int
+    height: int
+    nominal_fps: float | None = Field(description="What the container claims; no computation here uses it.")
+    declared_duration_s: float | None
+    size_bytes: int | None
+    frames_decoded: int
+    frames_analysed: int
+    frames_without_pts: int
+    frames_duplicate: int
+    frames_backward: int
+    frames_corrupt: int
+    decode_errors: int
+
+
+class WarningOut(Wire):
+    code: str
+    detail: str
+
+
+class ModelOut(Wire):
+    name: str
+    version: str
+    weights_sha256: str
+    crop_version: int
+    calibration_id: str
+
+
+class StageOut(Wire):
+    stage: str
+    cpu_s: float
+    calls: int
+
+
+class TimelineRow(Wire):
+    """One face at one moment. `p` and `logit` are null when the face was seen but not judged (see `reason`)."""
+
+    track: int
+    pts: int
+    t: float
+    dt: float | None = Field(description="Seconds since this track's previous observation; null on its first.")
+    logit: float | None
+    p: float | None
+    surprise: float | None
+    box: tuple[float, float, float, float]
+    reason: ReasonCode | None
+    flags: list[str]
+
+
+class Timeline(Wire):
+    """Everything that can be drawn over media time."""
+
+    time_base: tuple[int, int]
+    threshold: float
+    frame_pts: list[int] = Field(description="Every analysed frame, faces or not.")
+    rows: list[TimelineRow]
+
+
+class AnalysisResult(Wire):
+    """The judgement of one piece of media."""
+
+    verdict: VerdictName
+    sentence: str
+    score: ScoreOut
+    threshold: float
+    target_fpr: float
+    reasons: list[ReasonCode]
+    coverage: CoverageOut
+    segments: list[SegmentOut]
+    tracks: list[TrackOut]
+    models: list[ModelOut]
+    media: MediaOut
+    warnings: list[WarningOut]
+    stages: list[StageOut]
+
+    @classmethod
+    def from_report(cls, report: AnalysisReport, *, sha256: str | None = None) -> AnalysisResult:
+        """Convert a finished analysis; `sha256` is the digest of the media's bytes where the caller has it."""
+        verdict, media, counts, model = report.verdict, report.media, report.counts, report.model
+        calibration = model.calibration_id
+        return cls(
+            verdict=verdict.verdict,
+            sentence=verdict.sentence,
+            score=_score(verdict.score, calibration),
+            threshold=verdict.threshold,
+            target_fpr=verdict.target_fpr,
+            reasons=list(verdict.reasons),
+            coverage=_coverage(verdict.coverage),
+            segments=[_segment(segment, calibration) for segment in verdict.segments],
+            tracks=[_track(track, calibration) for track in verdict.tracks],
+            models=[
+                ModelOut(
+                    name=model.name,
+                    version=model.version,
+                    weights_sha256=model.weights_sha256,
+                    crop_version=model.crop_version,
+                    calibration_id=calibration,
+                )
+            ],
+            media=MediaOut(
+                sha256=sha256,
+                container=media.container,
+                codec=media.codec,
+                width=media.width,
+                height=media.height,
+                nominal_fps=media.nominal_fps,
+                declared_duration_s=media.declared_duration_s,
+                size_bytes=media.size_bytes,
+                frames_decoded=counts.decoded,
+                frames_analysed=len(report.frame_pts),
+                frames_without_pts=counts.no_pts,
+                frames_duplicate=counts.duplicate,
+                frames_backward=counts.backward,
+                frames_corrupt=counts.corrupt,
+                decode_errors=counts.decode_errors,
+            ),
+            warnings=[WarningOut(code=warning.code, detail=warning.detail) for warning in report.warnings],
+            stages=[_stage(stage) for stage in report.stages],
+        )
+
+
+def timeline(report: AnalysisReport) -> Timeline:
+    """The per-face, per-moment rows of a finished analysis."""
+    base = report.media.time_base
+    return Timeline(
+        time_base=(base.numerator, base.denominator),
+        threshold=report.verdict.threshold,
+        frame_pts=list(report.frame_pts),
+        rows=[_row(score) for score in report.scores],
+    )
+
+
+class AnalysisOut(Wire):
+    """One analysis as REST shows it: its state, and its `result` or its `problem` when it has ended."""
+
+    id: str
+    external_id: str | None = None
+    filename: str | None = Field(default=None, description="The name the client gave; never used as a path.")
+    status: AnalysisStatus
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    progress: ProgressOut | None = None
+    verdict: VerdictName | None = Field(default=None, description="Of the result; here so that a list can show it.")
+    sentence: str | None = Field(default=None, description="Of the result; here so that a list can show it.")
+    p: float | None = Field(default=None, description="Of the result's score; null when nothing was judged.")
+    result: AnalysisResult | None = Field(default=None, description="Left out of lists; `links.self` has it.")
+    problem: Problem | None = None
+    links: dict[str, str]
+
+
+class ProgressOut(Wire):
+    """How far a running analysis is."""
+
+    frames_decoded: int
+    frames_analysed: int
+    media_s: float
+    duration_s: float | None
+    faces: int
+
+
+class ProblemError(Wire):
+    """One faulty field of a request."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(Wire):
+    """RFC 9457 problem details, with what was expected and what came."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    expected: str | None = None
+    got: str | None = None
+    instance: str | None = None
+    request_id: str | None = None
+    errors: list[ProblemError] | None = None
+
+
+class AnalysisPage(Wire):
+    """One page of analyses, newest first; `next` is the cursor of the following page, null at the end."""
+
+    items: list[AnalysisOut]
+    next: str | None
+
+
+def _moment(pts: int, base: Fraction) -> Moment:
+    return Moment(t=float(pts * base), pts=pts, time_base=(base.numerator, base.denominator))
+
+
+def _score(score: Probability | None, calibration_id: str) -> ScoreOut:
+    if score is None:
+        return ScoreOut(p=None, low=None, high=None, calibration_id=calibration_id)
+    return ScoreOut(p=score.p, low=score.low, high=score.high, calibration_id=calibration_id)
+
+
+def _coverage(coverage: Coverage) -> CoverageOut:
+    return CoverageOut(
+        duration_s=coverage.duration_s,
+        judged_s=coverage.judged_s,
+        faces_seen=coverage.faces_seen,
+        faces_judged=coverage.faces_judged,
+        reasons=[CoverageReasonOut(code=reason.code, duration_s=reason.duration_s) for reason in coverage.reasons],
+    )
+
+
+def _segment(segment: Segment, calibration_id: str) -> SegmentOut:
+    return SegmentOut(
+        start=_moment(segment.start_pts, segment.time_base),
+        end=_moment(segment.end_pts, segment.time_base),
+        score=_score(segment.score, calibration_id),
+        track_ids=list(segment.track_ids),
+    )
+
+
+def _track(track: TrackReport, calibration_id: str) -> TrackOut:
+    return TrackOut(
+        id=track.id,
+        first=_moment(track.first_pts, track.time_base),
+        last=_moment(track.last_pts, track.time_base),
+        observations=track.observations,
+        judged=track.judged,
+        score=_score(track.score, calibration_id),
+        reason=track.reason,
+        time_constants_s=track.time_constants_s,
+        crops=[CropOut(k=k, at=_moment(crop.pts, crop.time_base), p=crop.p) for k, crop in enumerate(track.crops)],
+    )
+
+
+def _stage(stage: StageTime) -> StageOut:
+    return StageOut(stage=stage.stage, cpu_s=stage.cpu_s, calls=stage.calls)
+
+
+def _row(score: Score) -> TimelineRow:
+    return TimelineRow(
+        track=score.track,
+        pts=score.pts,
+        t=score.t,
+        dt=score.dt,
+        logit=score.logit,
+        p=score.p,
+        surprise=score.surprise,
+        box=score.box,
+        reason=score.reason,
+        flags=list(score.flags),
+    )

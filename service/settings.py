@@ -1,0 +1,77 @@
+"""Settings of the service: environment variables `UNDERCURRENT_*` and the command line come in, one frozen value goes out.
+
+Read once by `read_settings` and passed by hand; `app.py` takes it.
+"""
+
+from __future__ import annotations
+
+import os
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pipelines.frames import Limits
+from service.problems import ServiceError
+
+MIB = 1024**2
+GIB = 1024**3
+
+
+class SettingsError(ServiceError):
+    """A setting has a value that cannot be used."""
+
+    slug = "bad-settings"
+    title = "The settings cannot be used"
+    status = 500
+
+
+def _default_data_dir() -> Path:
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "undercurrent"
+
+
+class Settings(BaseSettings):
+    """What an operator may choose. A nested field is reached with `__`: `UNDERCURRENT_LIMITS__MAX_PIXELS`."""
+
+    model_config = SettingsConfigDict(env_prefix="UNDERCURRENT_", env_nested_delimiter="__", frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", description="Address to listen on; without keys, anything but loopback is open to its network.")
+    port: int = Field(8000, ge=0, le=65535, description="TCP port; 0 takes a free one.")
+    allowed_hosts: tuple[str, ...] = Field((), description="Host names a request may ask for; empty: loopback names while on loopback.")
+    data_dir: Path = Field(default_factory=_default_data_dir, description="Holds the database and one directory for each analysis.")
+    max_upload_bytes: int = Field(2 * GIB, ge=1, description="Largest media accepted, in bytes.")
+    min_free_bytes: int = Field(256 * MIB, ge=0, description="Uploads are refused while the disk has less than this left, in bytes.")
+    max_wait_s: float = Field(300.0, ge=0, description="Cap of `Prefer: wait=N`, in seconds.")
+    hz: float = Field(12.0, gt=0, description="Frames judged for each second of media.")
+    weights: Path | None = Field(None, description="Checkpoint file; the shipped one when empty.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the nets run.")
+    workers: int = Field(1, ge=1, le=16, description="Analyses that run at the same time.")
+    limits: Limits = Field(default_factory=Limits, description="What one untrusted file may ask of this machine.")
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the service."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def read_settings(**overrides: object) -> Settings:
+    """Read the environment; `overrides` that are not None win over it.
+
+    Raises:
+        SettingsError: a value has the wrong type or range.
+    """
+    given: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "UNDERCURRENT_" + "__".join(str(part).upper() for part in first["loc"])
+        raise SettingsError(f"{name}: {first['msg']}.", expected="a valid setting", got=repr(first["input"])) from error

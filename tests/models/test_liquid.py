@@ -1,0 +1,280 @@
+"""The promises of LiquidCell; the numbers in the names are the contracts a liquid memory must keep to live in a video stream."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn.functional import linear
+
+from models.liquid import LARGEST_INPUT, LONGEST_DT_S, LiquidCell, RowLinear
+from tests.golden.renew import HERE, liven
+
+INPUTS, UNITS = 6, 8
+seconds = st.floats(min_value=0.0, max_value=3600.0, width=32)
+seeds = st.integers(0, 2**31 - 1)
+
+
+def make_cell(units: int = UNITS, inputs: int = INPUTS, seed: int = 0) -> LiquidCell:
+    torch.manual_seed(seed)
+    cell = LiquidCell(inputs, units)
+    liven(cell, seed + 1)
+    return cell
+
+
+def make_rows(rows: int, steps: int, seed: int = 0, inputs: int = INPUTS) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    dt = 0.2 * torch.rand((steps, rows, 1), generator=generator) ** 3
+    return torch.randn((steps, rows, inputs), generator=generator), dt
+
+
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    """Equal to the last bit: unlike torch.equal, tells 0.0 from -0.0."""
+    return a.dtype == b.dtype and a.shape == b.shape and torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8))
+
+
+def test_01_dt_zero_leaves_the_state_bit_identical() -> None:
+    cell = make_cell()
+    u, _ = make_rows(4, 1)
+    h = torch.randn(4, UNITS)
+    h[0, 0] = -0.0
+    assert same_bits(cell.step(u[0], h, torch.zeros(4, 1)), h)
+
+
+def test_02_and_03_an_endless_dt_forgets_everything_but_the_input() -> None:
+    cell = make_cell()
+    u, _ = make_rows(4, 1)
+    target, _ = cell.coefficients(u[0])
+    for dt in (LONGEST_DT_S, 1e30, math.inf):
+        from_nothing = cell.step(u[0], cell.init(4), torch.full((4, 1), dt))
+        assert torch.equal(from_nothing, target)
+        torch.testing.assert_close(cell.step(u[0], torch.randn(4, UNITS), torch.full((4, 1), dt)), target, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("dt", [0.0, 1e-30, 1 / 30, 1e4, 1e30, math.inf])
+def test_03_gradients_are_finite_at_every_dt(dt: float) -> None:
+    cell = make_cell()
+    u, _ = make_rows(4, 1)
+    u.requires_grad_()
+    h = torch.randn(4, UNITS, requires_grad=True)
+    torch.autograd.backward(cell.step(u[0], h, torch.full((4, 1), dt)).square().sum())
+    grads = [u.grad, h.grad, *(p.grad for p in cell.parameters())]
+    assert all(g is not None and bool(g.isfinite().all()) for g in grads)
+
+
+@pytest.mark.parametrize(("dt", "said"), [(-1e-6, "got -1e-06"), (-math.inf, "got -inf"), (math.nan, "got NaN")])
+def test_04_time_that_runs_backwards_is_refused(dt: float, said: str) -> None:
+    cell = make_cell()
+    u, good = make_rows(3, 1)
+    good[0, 1] = dt
+    with pytest.raises(ValueError, match=rf"dt: expected seconds >= 0 .*{said}"):
+        cell.step(u[0], cell.init(3), good[0])
+
+
+@pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf, 10 * LARGEST_INPUT])
+def test_05_a_row_that_is_no_number_is_masked_and_touches_no_other(poison: float) -> None:
+    cell = make_cell()
+    u, dt = make_rows(5, 1)
+    h = torch.randn(5, UNITS)
+    clean = cell.step(u[0], h, dt[0])
+    bad = u[0].clone()
+    bad[2, 3] = poison
+    got = cell.step(bad, h, dt[0])
+    others = torch.tensor([0, 1, 3, 4])
+    assert same_bits(got[2], h[2])
+    assert same_bits(got[others], clean[others])
+    torch.autograd.backward(got.sum())
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in cell.parameters())
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, UNITS, 33, 64])
+def test_06_a_row_has_the_same_bits_alone_and_in_a_batch(rows: int) -> None:
+    """rows == UNITS included: broadcasting a (rows,) dt over units would go unnoticed there."""
+    cell = make_cell()
+    u, dt = make_rows(rows, 9)
+    h, last = cell(u, dt, cell.init(rows))
+    for i in range(rows):
+        alone, alone_last = cell(u[:, i : i + 1], dt[:, i : i + 1], cell.init(1))
+        assert same_bits(alone[:, 0], h[:, i])
+        assert same_bits(alone_last[0], last[i])
+
+
+def test_07_a_masked_row_keeps_its_state_and_its_seconds_come_later() -> None:
+    cell = make_cell()
+    u, dt = make_rows(2, 3)
+    mask = torch.tensor([[True, True], [False, True], [True, True]])
+    late = dt.clone()
+    late[2, 0] += dt[1, 0]
+    _, last = cell(u, late, cell.init(2), mask)
+    _, unseen = cell(u[[0, 2], :1], torch.stack((dt[0, :1], dt[1, :1] + dt[2, :1])), cell.init(1))
+    assert same_bits(last[:1], unseen)
+
+
+@settings(max_examples=60, deadline=None)
+@given(a=seconds, b=seconds, seed=seeds)
+def test_08_two_steps_with_one_input_are_one_long_step(a: float, b: float, seed: int) -> None:
+    cell = make_cell()
+    generator = torch.Generator().manual_seed(seed)
+    u = torch.randn((3, INPUTS), generator=generator)
+    h = 2 * torch.rand((3, UNITS), generator=generator) - 1
+
+    def after(h: Tensor, dt: float) -> Tensor:
+        return cell.step(u, h, torch.full((3, 1), dt, dtype=torch.float64))
+
+    scale = max(1.0, float(cell.coefficients(u)[0].detach().abs().max()))
+    torch.testing.assert_close(after(after(h, a), b), after(h, a + b), atol=1e-6 * scale, rtol=0)
+
+
+def test_09_a_stream_is_the_clip_and_can_be_resumed() -> None:
+    cell = make_cell()
+    u, dt = make_rows(4, 50)
+    mask = torch.rand(50, 4, generator=torch.Generator().manual_seed(2)) > 0.2
+    clip, last = cell(u, dt, cell.init(4), mask)
+    h = cell.init(4)
+    for t in range(50):
+        h = cell.step(u[t], h, dt[t], mask[t])
+        assert same_bits(h, clip[t])
+    _, middle = cell(u[:20], dt[:20], cell.init(4), mask[:20])
+    resumed, resumed_last = cell(u[20:], dt[20:], middle, mask[20:])
+    assert same_bits(resumed, clip[20:])
+    assert same_bits(resumed_last, last)
+
+
+@settings(max_examples=20, deadline=None)
+@given(order=st.permutations(range(11)), seed=seeds)
+def test_10_the_order_of_the_streams_changes_nothing(order: list[int], seed: int) -> None:
+    cell = make_cell()
+    u, dt = make_rows(11, 3, seed)
+    h, _ = cell(u, dt, cell.init(11))
+    shuffled, _ = cell(u[:, order], dt[:, order], cell.init(11))
+    assert same_bits(shuffled, h[:, order])
+
+
+@pytest.mark.parametrize("per_second", [1000.0, 1e-3])
+def test_11_the_unit_of_time_is_a_convention(per_second: float) -> None:
+    cell = make_cell()
+    u, dt = make_rows(4, 20)
+    h, _ = cell(u, dt, cell.init(4))
+    with torch.no_grad():
+        cell.kappa.sub_(math.log(per_second))
+    rescaled, _ = cell(u, dt * per_second, cell.init(4))
+    torch.testing.assert_close(rescaled, h, atol=2e-6, rtol=0)
+
+
+def test_12_autocast_and_foreign_dtypes_leave_the_state_in_fp32() -> None:
+    cell = make_cell()
+    u, dt = make_rows(4, 6)
+    _, plain = cell(u, dt, cell.init(4))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        _, cast = cell(u, dt, cell.init(4))
+        _, from_bf16 = cell(u.bfloat16(), dt.double(), cell.init(4))
+    assert same_bits(cast, plain)
+    assert from_bf16.dtype == torch.float32
+
+
+def test_13_nothing_observed_is_nothing_changed() -> None:
+    cell = make_cell()
+    u, dt = make_rows(4, 5)
+    h0 = torch.randn(4, UNITS)
+    empty, last = cell(u[:0], dt[:0], h0)
+    assert empty.shape == (0, 4, UNITS)
+    assert same_bits(last, h0)
+    _, masked = cell(u, dt, h0, torch.zeros(5, 4, dtype=torch.bool))
+    assert same_bits(masked, h0)
+    nobody, _ = cell(u[:, :0], dt[:, :0], cell.init(0))
+    assert nobody.shape == (5, 0, UNITS)
+
+
+def test_14_ten_minutes_at_60_fps_do_not_drift_from_fp64() -> None:
+    """A 144th of the 24 hours that are promised. The slowest memory here forgets in 74 s, so the rounding error is long stationary."""
+    torch.manual_seed(0)
+    cell = LiquidCell(INPUTS, UNITS)
+    steps = 10 * 60 * 60
+    u = torch.randn(steps, 1, INPUTS)
+    dt = torch.full((steps, 1, 1), 1 / 60, dtype=torch.float64)
+    with torch.inference_mode():
+        h, _ = cell(u, dt, cell.init(1))
+        exact, _ = cell.double()(u.double(), dt, cell.init(1))
+    assert float((h - exact).abs().max()) < 1e-5
+
+
+def test_slow_memory_still_moves_in_the_shortest_steps() -> None:
+    """1 - exp(-z) in fp32 is 0 for every z used here; the truth is z."""
+    cell = LiquidCell(INPUTS, UNITS)
+    with torch.no_grad():
+        cell.kappa.fill_(-math.log(10.0))
+    u, _ = make_rows(2, 1)
+    target, _ = cell.coefficients(u[0])
+    for dt in (1e-7, 1e-12):
+        torch.testing.assert_close(cell.step(u[0], cell.init(2), torch.full((2, 1), dt)), target * (dt / 10.0), rtol=1e-5, atol=0)
+
+
+def test_effective_time_constants_stay_inside_hard_bounds() -> None:
+    cell = make_cell()
+    with torch.no_grad():
+        cell.rate.weight.mul_(100)
+    _, rate = cell.coefficients(100 * torch.randn(200, INPUTS))
+    stretch = (rate.log() - cell.kappa).abs().detach()
+    assert float(stretch.max()) <= 2.0 + 1e-5
+    assert float(stretch.max()) > 1.9
+
+
+def test_time_constants_start_in_their_range_and_do_not_depend_on_the_input() -> None:
+    cell = LiquidCell(INPUTS, 50, tau_s=(0.02, 1.0))
+    _, rate = cell.coefficients(torch.randn(30, INPUTS))
+    assert torch.equal(rate, rate[:1].expand(30, -1))
+    tau = (1 / rate[0]).detach().sort().values
+    assert 0.02 <= float(tau[0]) < 0.025
+    assert 0.9 < float(tau[-1]) <= 1.0
+    assert float(tau.median()) == pytest.approx(math.sqrt(0.02), rel=0.1)
+
+
+def test_without_projection_the_target_is_the_input() -> None:
+    cell = LiquidCell(4, 4, project=False)
+    u = torch.randn(3, 4)
+    assert torch.equal(cell.step(u, cell.init(3), torch.full((3, 1), math.inf)), u)
+    with pytest.raises(ValueError, match="expected inputs == units, got 3 inputs and 4 units"):
+        LiquidCell(3, 4, project=False)
+
+
+@pytest.mark.parametrize(
+    ("u", "h", "dt", "mask", "said"),
+    [
+        ((3, 5), (3, 8), (3, 1), None, r"u: expected shape .* = \(1, 3, 6\), got \(1, 3, 5\)"),
+        ((3, 6), (3, 7), (3, 1), None, r"h0: expected shape .* = \(3, 8\), got \(3, 7\)"),
+        ((3, 6), (3, 8), (3,), None, r"dt: expected shape \(T, N, 1\) in seconds = \(1, 3, 1\), got \(1, 3\)"),
+        ((3, 6), (3, 8), (3, 8), None, r"dt: expected shape .* got \(1, 3, 8\)"),
+        ((3, 6), (3, 8), (1, 1), None, r"dt: expected shape .* got \(1, 1, 1\)"),
+        ((3, 6), (3, 8), (3, 1), torch.ones(2, dtype=torch.bool), r"mask: expected shape .* got \(1, 2\)"),
+        ((3, 6), (3, 8), (3, 1), torch.ones(3), "mask: expected dtype torch.bool, got torch.float32"),
+    ],
+)
+def test_wrong_shapes_are_named(u: tuple[int, ...], h: tuple[int, ...], dt: tuple[int, ...], mask: Tensor | None, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        make_cell().step(torch.zeros(u), torch.zeros(h), torch.zeros(dt), mask)
+
+
+def test_row_linear_is_linear_with_its_gradient() -> None:
+    layer = RowLinear(7, 5)
+    x = torch.randn(4, 3, 7)
+    torch.testing.assert_close(layer(x), linear(x, layer.weight, layer.bias), atol=1e-6, rtol=1e-6)
+    layer.double()
+    torch.autograd.gradcheck(layer, torch.randn(2, 3, 7, dtype=torch.float64, requires_grad=True))
+    x = torch.randn(6, 7, dtype=torch.float64)
+    ours = torch.autograd.grad(layer(x).square().sum(), list(layer.parameters()))
+    theirs = torch.autograd.grad(linear(x, layer.weight, layer.bias).square().sum(), list(layer.parameters()))
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_golden() -> None:
+    golden = load_file(HERE / "liquid_cell.safetensors")
+    cell = LiquidCell(5, 4)
+    cell.load_state_dict({k.removeprefix("cell."): v for k, v in golden.items() if k.startswith("cell.")})
+    h, _ = cell(golden["x"], golden["dt"], cell.init(3), golden["mask"])
+    torch.testing.assert_close(h, golden["h"], atol=1e-6, rtol=0)

@@ -1,0 +1,105 @@
+"""A real service for each test: settings and the shipped model come in, a uvicorn server on a free port of loopback goes out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+
+from pipelines.analysis import Model, load_model
+from service.app import create_app
+from service.settings import Settings
+from tests.service.clips import long_clip, short_clip
+
+Serve = Callable[[Settings], AbstractContextManager[httpx.Client]]
+
+
+@pytest.fixture(scope="session")
+def model() -> Model:
+    """The shipped weights."""
+    return load_model()
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seconds with one moving face."""
+    return short_clip(tmp_path_factory.mktemp("clips") / "face.mp4")
+
+
+@pytest.fixture(scope="session")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten minutes with one face: longer than any test waits, so that what must stop it can be seen to."""
+    return long_clip(tmp_path_factory.mktemp("clips") / "long.mp4")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """A data directory of the test's own; four looks a second keep it quick."""
+    return Settings(data_dir=tmp_path / "data", min_free_bytes=0, hz=4.0, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def serve(model: Model) -> Serve:
+    """Start a service; the client's `base_url` is where it listens."""
+
+    @contextmanager
+    def start(settings: Settings) -> Iterator[httpx.Client]:
+        server = uvicorn.Server(uvicorn.Config(create_app(settings, model), port=0, log_config=None, lifespan="on"))
+        thread = threading.Thread(target=server.run, name="server")
+        thread.start()
+        try:
+            while not server.started:
+                if not thread.is_alive():
+                    raise RuntimeError("the service did not start")
+                thread.join(0.01)
+            port = server.servers[0].sockets[0].getsockname()[1]
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+                yield client
+        finally:
+            server.should_exit = True
+            thread.join()
+
+    return start
+
+
+@pytest.fixture
+def client(serve: Serve, settings: Settings) -> Iterator[httpx.Client]:
+    """A client of a fresh, empty service."""
+    with serve(settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def judged(serve: Serve, clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, str]]:
+    """A service that is only read from, and the path of its one finished analysis."""
+    settings = Settings(data_dir=tmp_path_factory.mktemp("judged"), min_free_bytes=0, hz=4.0, device="cpu")
+    with serve(settings) as client:
+        answer = upload(client, clip, wait_s=60)
+        assert answer.json()["status"] == "succeeded", answer.text
+        yield client, answer.headers["Location"]
+
+
+def upload(client: httpx.Client, path: Path, *, wait_s: int | None = None, **headers: str) -> httpx.Response:
+    """POST a file as a form."""
+    if wait_s is not None:
+        headers["Prefer"] = f"wait={wait_s}"
+    with path.open("rb") as file:
+        return client.post("/v1/analyses", files={"file": (path.name, file)}, headers=headers)
+
+
+def assert_problem(response: httpx.Response, status: int, slug: str) -> dict[str, object]:
+    """Every refusal has one shape; returns its body."""
+    assert response.status_code == status, response.text
+    assert response.headers["Content-Type"] == "application/problem+json"
+    body: dict[str, object] = response.json()
+    assert body["type"] == f"urn:undercurrent:problem:{slug}"
+    assert body["status"] == status
+    assert body["title"] and body["detail"]
+    assert body["request_id"] == response.headers["X-Request-ID"]
+    assert body["instance"] == response.request.url.path
+    return body
