@@ -21,7 +21,7 @@ run: $(VENV)/runtime.stamp ## serve the API and the dashboard (PORT=8000 HOST=12
 	@$(BIN)/undercurrent serve $(SERVE) $(ARGS)
 
 test: $(VENV)/dev.stamp ## run every test this machine can run, with coverage
-	@$(BIN)/python -m pytest --cov $(ARGS)
+	@$(BIN)/python -m pytest --cov --cov-config=pyproject.toml $(ARGS)
 
 check: $(VENV)/dev.stamp ## format, lint, import contracts, types, stale files, version
 	$(BIN)/ruff format --check .
@@ -34,7 +34,7 @@ check: $(VENV)/dev.stamp ## format, lint, import contracts, types, stale files, 
 bench: $(VENV)/dev.stamp ## measure the numbers of the README on this machine
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks $(ARGS)
 
-image: ## build the container image (CUDA: make image ARGS='--build-arg TORCH_INDEX=')
+image: ## build the container image (CPU only: make image ARGS='--build-arg TORCH_INDEX=URL of CPU wheels')
 	docker build --tag undercurrent $(ARGS) .
 
 clean: ## remove .venv and everything that tools left behind

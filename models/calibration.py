@@ -25,6 +25,8 @@ class Calibrator(nn.Module):
     """Time constant of the artefact's running mean, seconds."""
     thresholds: Tensor
     """(3,) log-odds: a whole track is manipulated; a one-second stretch is; below the third a track is not even suspicious."""
+    surprise_unit: Tensor
+    """Median surprise of real faces as the head measures it; a score's surprise is in these units."""
     target_fpr: Tensor
     """The share of real clips that the thresholds were set to accuse."""
 
@@ -33,6 +35,7 @@ class Calibrator(nn.Module):
         self.register_buffer("weight", torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64))
         self.register_buffer("covariance", torch.zeros(3, 3, dtype=torch.float64))
         self.register_buffer("artefact_tau_s", torch.tensor(1.0, dtype=torch.float64))
+        self.register_buffer("surprise_unit", torch.tensor(1.0, dtype=torch.float64))
         self.register_buffer("thresholds", torch.zeros(3, dtype=torch.float64))
         self.register_buffer("target_fpr", torch.tensor(0.01, dtype=torch.float64))
 

@@ -153,7 +153,7 @@ class Analysis:
                     tau_s=_percentiles(output.tau[row]),
                 ),
                 dt=gap,
-                surprise=None if gap is None else float(output.surprise[row]),
+                surprise=None if gap is None else float(output.surprise[row]) / float(self.model.calibrator.surprise_unit),
                 boundary=_heat(outputs[row].blend_map),
             )
         return judged

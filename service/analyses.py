@@ -15,23 +15,18 @@ from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from sqlalchemy.exc import IntegrityError
 
-from pipelines.frames import MediaInfo, probe
 from pipelines.verdict import VerdictName
-from service.database import AnalysisRow, now
-from service.ids import new_id
+from service.admission import admit
+from service.database import AnalysisRow
 from service.problems import (
     AlreadyEnded,
     BadCursor,
-    IdempotencyKeyReused,
-    MalformedUpload,
     NotStopped,
     documented,
 )
 from service.rooms import Existing, Rooms, ServiceRooms
 from service.schemas import AnalysisOut, AnalysisPage, AnalysisResult, AnalysisStatus, Problem, ProgressOut
-from service.uploads import FIELDS, basename, receive
 
 STOP_TIMEOUT_S = 10.0
 """An analysis stops within one frame; the slowest frame allowed takes a few seconds on a slow core."""
@@ -95,7 +90,7 @@ async def create_analysis(
     The body is a form with `file`, or the media itself with a `video/*` or `application/octet-stream` content type. What cannot be a
     video is refused here, with a problem that says what came; nothing of it is kept.
     """
-    row = await _admit(request, rooms, external_id, filename, idempotency_key)
+    row = await admit(request, rooms, external_id, filename, idempotency_key)
     wait_s = _wait_s(prefer)
     if wait_s is not None and not row.ended:
         applied = min(wait_s, rooms.settings.max_wait_s)
@@ -212,61 +207,6 @@ def tagged(body: bytes, media_type: str, if_none_match: str | None) -> Response:
     return Response(body, media_type=media_type, headers=headers)
 
 
-async def _admit(
-    request: Request, rooms: ServiceRooms, external_id: str | None, filename: str | None, idempotency_key: str | None
-) -> AnalysisRow:
-    """Store, probe and queue. Whatever goes wrong, and a client that goes away, leaves neither file nor row."""
-    analysis_id = new_id()
-    path = await asyncio.to_thread(rooms.storage.create, analysis_id)
-    kept = False
-    try:
-        upload = await receive(request, path, rooms.storage, rooms.settings)
-        if idempotency_key and (earlier := await rooms.database.by_idempotency_key(idempotency_key)):
-            return _same(earlier, upload.sha256, idempotency_key)
-        media = await asyncio.to_thread(probe, path, limits=rooms.settings.limits)
-        row = AnalysisRow(
-            id=analysis_id,
-            status="queued",
-            external_id=_bounded(upload.fields.get("external_id", external_id)),
-            filename=basename(upload.filename or filename),
-            media_type=_media_type(media),
-            size_bytes=upload.size_bytes,
-            sha256=upload.sha256,
-            idempotency_key=idempotency_key,
-            created_at=now(),
-        )
-        try:
-            await rooms.database.add(row)
-        except IntegrityError:
-            # Two uploads with one key ran side by side, and the other was first.
-            earlier = await rooms.database.by_idempotency_key(idempotency_key) if idempotency_key else None
-            if earlier is None or idempotency_key is None:
-                raise
-            return _same(earlier, upload.sha256, idempotency_key)
-        kept = True
-    finally:
-        if not kept:
-            rooms.storage.remove(analysis_id)
-    rooms.jobs.submit()
-    return row
-
-
-def _same(earlier: AnalysisRow, sha256: str, key: str) -> AnalysisRow:
-    if earlier.sha256 != sha256:
-        raise IdempotencyKeyReused(
-            f"The key {key!r} belongs to the analysis {earlier.id} of other bytes.",
-            expected=f"the bytes with sha256 {earlier.sha256}",
-            got=sha256,
-        )
-    return earlier
-
-
-def _bounded(external_id: str | None) -> str | None:
-    if external_id is not None and len(external_id) > 200:
-        raise MalformedUpload("The external_id is too long.", expected=f"{FIELDS[0]} of at most 200 characters", got=f"{len(external_id)}")
-    return external_id or None
-
-
 async def _stop(row: AnalysisRow, rooms: ServiceRooms) -> AnalysisRow | None:
     """The row once it is no longer queued or running; None when someone deleted it meanwhile."""
     if row.ended:
@@ -292,17 +232,6 @@ def _read_cursor(cursor: str) -> str:
         return str(UUID(bytes=base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))))
     except (ValueError, binascii.Error) as error:
         raise BadCursor("The cursor is damaged.", expected="`next` of an earlier page, unchanged", got=cursor) from error
-
-
-def _media_type(media: MediaInfo) -> str:
-    """What a browser is told the media is; it is never told that uploaded bytes are a page."""
-    names = media.container.lower()
-    if "webm" in names and media.codec.lower() in ("vp8", "vp9", "av1"):
-        return "video/webm"
-    for part, kind in (("matroska", "video/x-matroska"), ("mp4", "video/mp4"), ("mpegts", "video/mp2t"), ("avi", "video/x-msvideo")):
-        if part in names:
-            return kind
-    return "application/octet-stream"
 
 
 def _links(row: AnalysisRow) -> dict[str, str]:

@@ -5,22 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from models.face_detector import FaceDetector
-from pipelines.errors import PipelineError
-from pipelines.evaluation.evaluate import Evaluation, VideoScore, evaluate, videos_in
-from pipelines.model import load_model
-from pipelines.training.encoder_training import EncoderProgress, EncoderRecipe, train_encoder, write_log
-from pipelines.training.manifest import Record, for_training, read_manifest
-from pipelines.training.portraits import DensePoints, extract, load_portraits
-from pipelines.training.stages import run_calibration, run_temporal
-from pipelines.training.temporal_training import TemporalRecipe
-from service import __version__
+if TYPE_CHECKING:
+    from pipelines.evaluation.evaluate import Evaluation, VideoScore
+    from pipelines.training.encoder_training import EncoderProgress
+    from pipelines.training.manifest import Record
 
 train_app = typer.Typer(
     help="Train the networks from real video: crops, encoder, temporal, calibration, in this order.", no_args_is_help=True
@@ -39,6 +33,10 @@ def crops(
     calibration: Annotated[bool, typer.Option(help="Cut the tier `study` for calibration only, never for training.")] = False,
 ) -> None:
     """Cut aligned faces from the media that may be trained on (or, with --calibration, from the tier that may only calibrate)."""
+    from models.face_detector import FaceDetector
+    from pipelines.training.manifest import for_training, read_manifest
+    from pipelines.training.portraits import DensePoints, extract
+
     console = Console(stderr=True)
     records = read_manifest(manifest)
     chosen = [record for record in records if record.tier == "study"] if calibration else for_training(records)
@@ -59,6 +57,9 @@ def encoder(
     seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
 ) -> None:
     """Train the eye from scratch; it may be interrupted, the last validated weights stay."""
+    from pipelines.training.encoder_training import EncoderRecipe, train_encoder, write_log
+    from pipelines.training.portraits import load_portraits
+
     console = Console(stderr=True)
     run.mkdir(parents=True, exist_ok=True)
     log = write_log(run / "encoder.jsonl")
@@ -83,6 +84,9 @@ def temporal(
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 700,
 ) -> None:
     """Train the liquid memory on what the frozen eye sees in clips and pseudo-fake clips."""
+    from pipelines.training.stages import run_temporal
+    from pipelines.training.temporal_training import TemporalRecipe
+
     console = Console(stderr=True)
     run_temporal(store, run, pairs=pairs, holdout_pairs=holdout_pairs, recipe=TemporalRecipe(steps=steps), report=console.print)
 
@@ -96,9 +100,12 @@ def calibration(
     extra_store: Annotated[Path | None, typer.Option(help="Faces that calibrate but never train.")] = None,
     pairs: Annotated[int, typer.Option(help="Calibration pairs of clips.")] = 200,
     target_fpr: Annotated[float, typer.Option(help="Share of real people that may be accused.")] = 0.01,
-    version: Annotated[str, typer.Option(help="Name of this set of weights.")] = __version__,
+    version: Annotated[str, typer.Option(help="Name of this set of weights.")] = "1",
 ) -> None:
     """Fit fusion and thresholds on people that the nets never saw, and write the checkpoint."""
+    from pipelines.training.manifest import read_manifest
+    from pipelines.training.stages import run_calibration
+
     console = Console(stderr=True)
     measured = run_calibration(
         store,
@@ -124,6 +131,11 @@ def evaluate_command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Judge labelled videos and print AUC with its 95 % interval, by method, beside a control that has learnt nothing."""
+    from pipelines.errors import PipelineError
+    from pipelines.evaluation.evaluate import evaluate, videos_in
+    from pipelines.model import load_model
+    from pipelines.training.manifest import read_manifest
+
     console = Console(stderr=True)
     if (manifest is None) == (videos is None):
         raise typer.BadParameter("give either --manifest or --videos")

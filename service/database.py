@@ -18,6 +18,7 @@ from sqlalchemy import (
     CheckConstraint,
     DateTime,
     Dialect,
+    Double,
     Index,
     String,
     TypeDecorator,
@@ -81,7 +82,7 @@ class AnalysisRow(Base):
     status: Mapped[AnalysisStatus] = mapped_column(String(16))
     verdict: Mapped[VerdictName | None] = mapped_column(String(16))
     sentence: Mapped[str | None]
-    p: Mapped[float | None]
+    p: Mapped[float | None] = mapped_column(Double)
     external_id: Mapped[str | None] = mapped_column(String(200))
     filename: Mapped[str | None] = mapped_column(String(255))
     media_type: Mapped[str] = mapped_column(String(64))

@@ -179,7 +179,7 @@ def problem_response(problem: Problem, headers: dict[str, str] | None = None) ->
 
 def documented(*statuses: int, also: Mapping[int, dict[str, Any]] | None = None) -> dict[int | str, dict[str, Any]]:
     """OpenAPI `responses` of one route: what it answers besides its model (`also`), and the statuses that are problems."""
-    described: dict[int | str, dict[str, Any]] = {**(also or {})}
+    described: dict[int | str, dict[str, Any]] = {status: answer for status, answer in (also or {}).items()}
     for status in statuses:
         content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
         described[status] = {"description": HTTPStatus(status).phrase, "content": content}

@@ -21,5 +21,5 @@ def pytest_configure() -> None:
 def seeded() -> None:
     """A test draws the same numbers alone and after any other test."""
     random.seed(0)
-    np.random.seed(0)  # noqa: NPY002
+    np.random.seed(0)
     torch.manual_seed(0)

@@ -34,6 +34,8 @@ class TrackEvidence:
     """(T,) running means."""
     temporal: Float
     """(T,) logits."""
+    surprise: Float
+    """(T,) as the head measures it."""
 
 
 def fit_fusion(tracks: list[TrackEvidence]) -> Calibrator:
@@ -55,6 +57,8 @@ def fit_fusion(tracks: list[TrackEvidence]) -> Calibrator:
     calibrator = Calibrator()
     calibrator.weight.copy_(torch.from_numpy(w))
     calibrator.covariance.copy_(torch.from_numpy(np.linalg.inv(hessian)))
+    # The first surprise of a track is 1 by definition and says nothing.
+    calibrator.surprise_unit.fill_(float(np.median(np.concatenate([track.surprise[1:] for track in tracks if not track.label]))))
     return calibrator
 
 

@@ -31,7 +31,8 @@ def of_sequences(head: TemporalHead, calibrator: Calibrator, sequences: list[Seq
         t, running = sequence.t[kept], np.empty(len(kept))
         for i, artefact in enumerate(sequence.artefact[kept]):
             running[i] = calibrator.smooth(running[i - 1] if i else None, float(artefact), float(t[i] - t[i - 1]) if i else 0.0)
-        tracks.append(TrackEvidence(sequence.identity, sequence.label, t, running, output.logit[: len(kept), n].double().numpy()))
+        temporal, surprise = (part[: len(kept), n].double().numpy() for part in (output.logit, output.surprise))
+        tracks.append(TrackEvidence(sequence.identity, sequence.label, t, running, temporal, surprise))
     return tracks
 
 

@@ -14,7 +14,7 @@ import uvicorn
 from pipelines.analysis import Model, load_model
 from service.app import create_app
 from service.settings import Settings
-from tests.service.clips import long_clip, short_clip
+from tests.clips import face_clip
 
 Serve = Callable[[Settings], AbstractContextManager[httpx.Client]]
 
@@ -27,14 +27,14 @@ def model() -> Model:
 
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seconds with one moving face."""
-    return short_clip(tmp_path_factory.mktemp("clips") / "face.mp4")
+    """Four seconds with one face."""
+    return face_clip(tmp_path_factory.mktemp("clips") / "face.mp4", seconds=4.0)
 
 
 @pytest.fixture(scope="session")
 def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten minutes with one face: longer than any test waits, so that what must stop it can be seen to."""
-    return long_clip(tmp_path_factory.mktemp("clips") / "long.mp4")
+    """Five minutes with one face: longer than any test waits, so that what must stop it can be seen to."""
+    return face_clip(tmp_path_factory.mktemp("clips") / "long.mp4", seconds=300.0, fps=4.0)
 
 
 @pytest.fixture
@@ -84,10 +84,10 @@ def judged(serve: Serve, clip: Path, tmp_path_factory: pytest.TempPathFactory) -
         yield client, answer.headers["Location"]
 
 
-def upload(client: httpx.Client, path: Path, *, wait_s: int | None = None, **headers: str) -> httpx.Response:
+def upload(client: httpx.Client, path: Path, *, wait_s: int | None = None, key: str | None = None) -> httpx.Response:
     """POST a file as a form."""
-    if wait_s is not None:
-        headers["Prefer"] = f"wait={wait_s}"
+    wanted = {"Prefer": wait_s and f"wait={wait_s}", "Idempotency-Key": key}
+    headers = {name: value for name, value in wanted.items() if value}
     with path.open("rb") as file:
         return client.post("/v1/analyses", files={"file": (path.name, file)}, headers=headers)
 

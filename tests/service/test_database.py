@@ -103,7 +103,9 @@ KINDS = st.sampled_from([("queued", None), ("failed", None), ("succeeded", "mani
 
 @settings(max_examples=15)
 @given(st.lists(KINDS, max_size=12), st.integers(1, 5), st.sampled_from([None, "manipulated"]))
-def test_pages_give_every_row_once_newest_first(kinds: list[tuple[AnalysisStatus, str | None]], limit: int, verdict: VerdictName | None) -> None:
+def test_pages_give_every_row_once_newest_first(
+    kinds: list[tuple[AnalysisStatus, str | None]], limit: int, verdict: VerdictName | None
+) -> None:
     async def run() -> tuple[list[str], list[str]]:
         with tempfile.TemporaryDirectory() as directory:
             database = await Database.open(Path(directory) / "rows.db")

@@ -25,7 +25,9 @@ def test_the_environment_is_read_and_the_command_line_wins(monkeypatch: pytest.M
     assert (settings.port, settings.hz, settings.limits.max_pixels, settings.host) == (9001, 8.0, 1000, "127.0.0.1")
 
 
-@pytest.mark.parametrize(("name", "value"), [("PORT", "70000"), ("WORKERS", "0"), ("HZ", "-1"), ("DEVICE", "tpu"), ("LIMITS__MAX_STREAMS", "x")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("PORT", "70000"), ("WORKERS", "0"), ("HZ", "-1"), ("DEVICE", "tpu"), ("LIMITS__MAX_STREAMS", "x")]
+)
 def test_a_bad_value_is_refused_by_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"UNDERCURRENT_{name}", value)
     with pytest.raises(SettingsError, match=rf"UNDERCURRENT_{name}: .*got '{value}'"):
@@ -33,7 +35,8 @@ def test_a_bad_value_is_refused_by_its_variable(monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.parametrize(
-    ("host", "loopback"), [("localhost", True), ("::1", True), ("127.5.5.5", True), ("0.0.0.0", False), ("::", False), ("example.org", False)]
+    ("host", "loopback"),
+    [("localhost", True), ("::1", True), ("127.5.5.5", True), ("0.0.0.0", False), ("::", False), ("example.org", False)],
 )
 def test_what_only_this_machine_can_reach(host: str, loopback: bool) -> None:
     assert Settings(host=host).is_loopback is loopback

@@ -131,7 +131,7 @@ function showRunning(analysis) {
   const line = progress
     ? `${clock(progress.media_s)}${progress.duration_s ? ` of ${clock(progress.duration_s)}` : ""} looked at, ${progress.frames_analysed} frames, ${progress.faces} ${progress.faces === 1 ? "face" : "faces"}`
     : analysis.status === "queued" ? "It waits for its turn." : "Opening the video.";
-  const card = $("view").querySelector(`.running[data-id="${analysis.id}"]`);
+  const card = $("view").querySelector(`.underway[data-id="${analysis.id}"]`);
   if (card) {
     // Changed in place: a button that is replaced ten times a second cannot be clicked.
     card.querySelector(".line").textContent = line;
@@ -139,7 +139,7 @@ function showRunning(analysis) {
     card.querySelector(".chip").replaceWith(chip(analysis));
     return;
   }
-  $("view").replaceChildren(h("section", { class: "running card", "data-id": analysis.id },
+  $("view").replaceChildren(h("section", { class: "underway card", "data-id": analysis.id },
     h("p", { class: "file" }, chip(analysis), h("span", { class: "ellipsis" }, analysis.filename ?? analysis.id)),
     h("h1", {}, "Following the faces through time"),
     progressBar(progress),

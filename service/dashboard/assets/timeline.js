@@ -4,7 +4,7 @@ import { clock, h, probability, reason, s } from "./dom.js";
 
 const LANE = 74;
 const SURPRISE = 46;
-const TOP = 20;
+const TOP = 34;
 const BETWEEN = 26;
 const LEFT = 54;
 const RIGHT = 12;
@@ -82,7 +82,7 @@ export class TimelineView {
       this.#surprise(surpriseTop),
       this.#axis(bottom),
     );
-    this.head = s("g", { class: "head" }, s("line", { y1: TOP - 10, y2: bottom }), s("path", { d: `M-5 ${TOP - 16}h10v6l-5 5-5-5z` }));
+    this.head = s("g", { class: "head" }, s("line", { y1: 10, y2: bottom }), s("path", { d: "M-5 2h10v6l-5 5-5-5z" }));
     this.svg.append(this.head);
     this.show(this.t);
   }
@@ -97,7 +97,7 @@ export class TimelineView {
       const [from, to] = [this.x(segment.start.t), this.x(segment.end.t)];
       group.append(s("rect", { class: "segment", x: from, y: top, width: Math.max(to - from, 2), height: LANE }));
       group.append(s("path", { class: "segment-edge", d: `M${from} ${top + 5}V${top}H${Math.max(to, from + 2)}v5` }));
-      if (to - from > 82) group.append(s("text", { class: "segment-name", x: from + 5, y: top + 13 }, "▲ manipulated"));
+      if (to - from > 82) group.append(s("text", { class: "segment-name", x: from + 5, y: top + LANE - 6 }, "▲ manipulated"));
     }
     for (const hole of [...this.empty, ...holes(track.rows, this.empty)]) {
       const [from, to] = [this.x(hole.from), this.x(hole.to)];

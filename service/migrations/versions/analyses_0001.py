@@ -19,7 +19,7 @@ def upgrade() -> None:
         sa.Column("status", sa.String(16), nullable=False),
         sa.Column("verdict", sa.String(16)),
         sa.Column("sentence", sa.String()),
-        sa.Column("p", sa.Float()),
+        sa.Column("p", sa.Double()),
         sa.Column("external_id", sa.String(200)),
         sa.Column("filename", sa.String(255)),
         sa.Column("media_type", sa.String(64), nullable=False),

@@ -1,0 +1,86 @@
+"""Admission: an upload comes in, a stored, probed and queued row goes out, or a refusal that leaves nothing. Asked by `analyses.py`."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import Request
+from sqlalchemy.exc import IntegrityError
+
+from pipelines.frames import MediaInfo, probe
+from service.database import AnalysisRow, now
+from service.ids import new_id
+from service.problems import IdempotencyKeyReused, MalformedUpload
+from service.rooms import ServiceRooms
+from service.uploads import basename, receive
+
+MAX_EXTERNAL_ID = 200
+
+
+async def admit(
+    request: Request, rooms: ServiceRooms, external_id: str | None, filename: str | None, idempotency_key: str | None
+) -> AnalysisRow:
+    """Store, probe and queue. Whatever goes wrong, and a client that goes away, leaves neither file nor row."""
+    analysis_id = new_id()
+    path = await asyncio.to_thread(rooms.storage.create, analysis_id)
+    kept = False
+    try:
+        upload = await receive(request, path, rooms.storage, rooms.settings)
+        if idempotency_key and (earlier := await rooms.database.by_idempotency_key(idempotency_key)):
+            return _same(earlier, upload.sha256, idempotency_key)
+        external_id = _bounded(upload.fields.get("external_id", external_id))
+        media = await asyncio.to_thread(probe, path, limits=rooms.settings.limits)
+        row = AnalysisRow(
+            id=analysis_id,
+            status="queued",
+            external_id=external_id,
+            filename=basename(upload.filename or filename),
+            media_type=_media_type(media),
+            size_bytes=upload.size_bytes,
+            sha256=upload.sha256,
+            idempotency_key=idempotency_key,
+            created_at=now(),
+        )
+        try:
+            await rooms.database.add(row)
+        except IntegrityError:
+            # Two uploads with one key ran side by side, and the other was first.
+            earlier = await rooms.database.by_idempotency_key(idempotency_key) if idempotency_key else None
+            if earlier is None or idempotency_key is None:
+                raise
+            return _same(earlier, upload.sha256, idempotency_key)
+        kept = True
+    finally:
+        if not kept:
+            rooms.storage.remove(analysis_id)
+    rooms.jobs.submit()
+    return row
+
+
+def _same(earlier: AnalysisRow, sha256: str, key: str) -> AnalysisRow:
+    if earlier.sha256 != sha256:
+        raise IdempotencyKeyReused(
+            f"The key {key!r} belongs to the analysis {earlier.id} of other bytes.",
+            expected=f"the bytes with sha256 {earlier.sha256}",
+            got=sha256,
+        )
+    return earlier
+
+
+def _bounded(external_id: str | None) -> str | None:
+    if external_id is not None and len(external_id) > MAX_EXTERNAL_ID:
+        raise MalformedUpload(
+            "The external_id is too long.", expected=f"at most {MAX_EXTERNAL_ID} characters", got=f"{len(external_id)} characters"
+        )
+    return external_id or None
+
+
+def _media_type(media: MediaInfo) -> str:
+    """What a browser is told the media is; it is never told that uploaded bytes are a page."""
+    names = media.container.lower()
+    if "webm" in names and media.codec.lower() in ("vp8", "vp9", "av1"):
+        return "video/webm"
+    for part, kind in (("matroska", "video/x-matroska"), ("mp4", "video/mp4"), ("mpegts", "video/mp2t"), ("avi", "video/x-msvideo")):
+        if part in names:
+            return kind
+    return "application/octet-stream"

@@ -1,0 +1,284 @@
+"""The command line: arguments in, an exit status out. Thin: `pipelines` judges, `terminal.py`, `plot.py` and `report.py` draw.
+
+Exit status: 0 analysed, 1 --fail-on matched, 2 usage, 3 the input cannot be judged, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, cast
+
+import typer
+from rich.console import Console
+from rich.panel import Panel
+
+from service import __version__
+from service.cli_train import evaluate_command, train_app
+
+if TYPE_CHECKING:
+    from pipelines.analysis import Progress
+    from pipelines.verdict import AnalysisReport
+    from service.problems import Refusal
+
+CANNOT_JUDGE = 3
+INTERRUPTED = 130
+
+# torch and matplotlib take seconds to import, so each command imports what it needs: `--help` answers at once.
+app = typer.Typer(
+    name="undercurrent",
+    help="Says when a face in a video moves or looks as no camera would film it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(train_app, name="train")
+app.command("evaluate")(evaluate_command)
+
+
+def main() -> None:
+    """Run the command line; every typed refusal ends as one problem on stderr and status 3."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+    except Exception as error:
+        # Asked by shape, because importing the three error classes would import torch and the web framework for `--help`.
+        if not all(hasattr(error, part) for part in ("slug", "title", "detail", "expected", "got")):
+            raise
+        _show_problem(cast("Refusal", error))
+        raise SystemExit(CANNOT_JUDGE) from None
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+    """Says when a face in a video moves or looks as no camera would film it."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def detect(
+    source: Annotated[str, typer.Argument(help="A video file or an http(s) URL.", metavar="PATH|URL")],
+    as_json: Annotated[bool, typer.Option("--json", help="One result object on stdout and nothing else.")] = False,
+    timeline: Annotated[Path | None, typer.Option(help="Write every score (.csv or .json).")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write a picture over media time (.png).")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write one self-contained page (.html).")] = None,
+    hz: Annotated[str, typer.Option(help="Looks for each second of media, or `all` for every frame.")] = "12",
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where the nets run.")] = "auto",
+    weights: Annotated[Path | None, typer.Option(help="Another checkpoint than the shipped one.")] = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Show where the CPU time went.")] = False,
+    fail_on: Annotated[Literal["manipulated"] | None, typer.Option(help="Exit with 1 on this verdict.")] = None,
+) -> None:
+    """Judge one video and show the verdict with its evidence."""
+    from pipelines.analysis import analyse, load_model
+    from service.evidence import timeline_csv
+    from service.schemas import AnalysisResult
+    from service.schemas import timeline as timeline_of
+
+    rate = _rate(hz)
+    if timeline is not None and timeline.suffix not in (".csv", ".json"):
+        raise typer.BadParameter("--timeline ends in .csv or .json")
+    for path in (timeline, plot, report):
+        if path is not None:
+            _check_writable(path)
+    model = load_model(weights, device=device)
+    stopped = threading.Event()
+    with _interrupts(stopped), _Display() as display:
+        found: AnalysisReport = analyse(source, model, hz=rate, on_progress=display.show, cancelled=stopped.is_set)
+    result, rows = AnalysisResult.from_report(found, sha256=_digest(source)), timeline_of(found)
+    if timeline is not None:
+        _write(timeline, (timeline_csv(rows) if timeline.suffix == ".csv" else rows.model_dump_json(indent=1)).encode())
+    if plot is not None:
+        from service.plot import timeline_png
+
+        _write(plot, timeline_png(result, rows))
+    if report is not None:
+        from service.report import crop_images, html_report
+
+        _write(report, html_report(result, rows, crop_images(found), Path(source).name).encode())
+    if as_json:
+        typer.echo(result.model_dump_json())
+    else:
+        from service.terminal import render
+
+        console = Console()
+        console.print(render(result, rows, width=min(console.width, 110), profile=profile))
+    if fail_on == result.verdict:
+        raise typer.Exit(1)
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="TCP port.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where the database and the media live.")] = None,
+) -> None:
+    """Run the service and its dashboard."""
+    from service.app import run
+    from service.settings import read_settings
+
+    run(read_settings(host=host, port=port, data_dir=data_dir))
+
+
+@app.command()
+def openapi(check: Annotated[bool, typer.Option("--check", help="Only say whether the committed document is current.")] = False) -> None:
+    """Write the OpenAPI document of the REST API."""
+    from service.app import openapi_document
+
+    path = Path(__file__).with_name("openapi.json")
+    current = json.dumps(openapi_document(), indent=2, sort_keys=True) + "\n"
+    if not check:
+        _write(path, current.encode())
+    elif path.read_text() != current:
+        typer.echo("service/openapi.json is stale: run `undercurrent openapi` and commit it.", err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine can do, and what is missing."""
+    from service.doctor import examine
+
+    table, healthy = examine()
+    Console().print(table)
+    if not healthy:
+        raise typer.Exit(1)
+
+
+@app.command()
+def bench() -> None:
+    """Measure the numbers of the README on this machine (needs a checkout)."""
+    import runpy
+
+    root = Path(__file__).parent.parent
+    if not (root / "tests" / "benchmarks" / "__main__.py").is_file():
+        raise typer.BadParameter("the benchmarks are part of a checkout, not of an installation")
+    sys.path.insert(0, str(root))
+    runpy.run_module("tests.benchmarks", run_name="__main__")
+
+
+class _Display:
+    """Progress on stderr while an analysis runs; silent where nobody looks."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        console = Console(stderr=True)
+        self._bar = Bar(
+            TextColumn("{task.fields[frames]} frames"),
+            BarColumn(),
+            TextColumn("{task.fields[media]:.1f} s of media, {task.fields[speed]:.1f}x, {task.fields[faces]} faces"),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("judging", total=None, frames=0, media=0.0, speed=0.0, faces=0)
+
+    def __enter__(self) -> _Display:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def show(self, progress: Progress) -> None:
+        """Called after each analysed frame."""
+        elapsed = self._bar.tasks[0].elapsed or 0.0
+        self._bar.update(
+            self._task,
+            total=progress.duration_s,
+            completed=progress.media_s,
+            frames=progress.frames_analysed,
+            media=progress.media_s,
+            speed=progress.media_s / elapsed if elapsed > 0 else 0.0,
+            faces=progress.faces,
+        )
+
+
+class _interrupts:  # noqa: N801  # reads as a verb: with _interrupts(stopped)
+    """Ctrl-C asks the analysis to stop at its next frame; a second one stops at once. Ends as KeyboardInterrupt."""
+
+    def __init__(self, stopped: threading.Event) -> None:
+        self._stopped = stopped
+        self._before: Callable[..., object] | int | None = None
+
+    def __enter__(self) -> None:
+        def ask(_signal: int, _frame: object) -> None:
+            if self._stopped.is_set():
+                raise KeyboardInterrupt
+            self._stopped.set()
+
+        self._before = signal.signal(signal.SIGINT, ask)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+        if self._stopped.is_set():
+            raise KeyboardInterrupt from error
+
+
+def _rate(text: str) -> float | None:
+    if text == "all":
+        return None
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate <= 1000:
+        raise typer.BadParameter(f"--hz takes a number above 0 or `all`; got {text}")
+    return rate
+
+
+def _check_writable(path: Path) -> None:
+    """Before minutes of work, not after."""
+    from pipelines.errors import OutputError
+
+    folder = path.absolute().parent
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        got = "a directory" if path.is_dir() else "no such directory" if not folder.is_dir() else "no permission"
+        raise OutputError(f"{path} cannot be written.", expected="a writable file in an existing directory", got=got)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all."""
+    from pipelines.errors import OutputError
+
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.absolute().parent, delete=False) as part:
+            part.write(content)
+        Path(part.name).chmod(0o644)
+        Path(part.name).replace(path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written.", expected="a writable file", got=error.strerror or str(error)) from error
+
+
+def _digest(source: str) -> str | None:
+    import hashlib
+
+    if "://" in source:
+        return None
+    with Path(source).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _show_problem(error: Refusal) -> None:
+    from service.problems import problem_of
+
+    problem = problem_of(error)
+    console = Console(stderr=True)
+    if console.is_terminal:
+        text = f"{problem.detail}\nexpected: {problem.expected}\ngot: {problem.got}"
+        console.print(Panel(text, title=f" {problem.title} ", title_align="left", style="red"))
+    else:
+        typer.echo(problem.model_dump_json(exclude_none=True), err=True)

@@ -1,0 +1,32 @@
+"""What this machine can do: nothing in, one table and a yes or no out. Shown by `undercurrent doctor`."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+
+import torch
+from rich.table import Table
+
+from models.checkpoint import WeightsError
+from pipelines.model import load_model
+from service import __version__
+
+
+def examine() -> tuple[Table, bool]:
+    """One row a fact; False when something that judging needs is missing."""
+    table = Table("what", "found", box=None, pad_edge=False)
+    table.add_row("undercurrent", __version__)
+    table.add_row("python", platform.python_version())
+    table.add_row("torch", f"{torch.__version__}, {torch.get_num_threads()} threads")
+    table.add_row("av", version("av"))
+    table.add_row("CPU", f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}")
+    table.add_row("GPU", torch.cuda.get_device_name() if torch.cuda.is_available() else "none that torch can use; judging runs on the CPU")
+    try:
+        info = load_model().info
+    except WeightsError as error:
+        table.add_row("weights", str(error))
+        return table, False
+    table.add_row("weights", f"{info.name} {info.version}, sha256 {info.weights_sha256[:16]} matches")
+    return table, True

@@ -1,0 +1,200 @@
+"""The page in a real Chromium: a person uploads a clip, sees its verdict, and moves through it; nothing is blocked, nothing is loud."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+
+from tests.service.conftest import upload
+from tests.support import require
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+WAIT_MS = 30_000
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    program = require("chromium")
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=str(program), args=FLAGS)
+        yield running
+        running.close()
+
+
+@dataclass
+class Desk:
+    """One open page and everything it complained about."""
+
+    page: Page
+    complaints: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def desk(browser: Browser, client: httpx.Client) -> Iterator[Desk]:
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=str(client.base_url), reduced_motion="reduce")
+    context.set_default_timeout(WAIT_MS)
+    desk = Desk(context.new_page())
+
+    def on_console(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            desk.complaints.append(message.text)
+
+    desk.page.on("console", on_console)
+    desk.page.on("pageerror", lambda error: desk.complaints.append(str(error)))
+    yield desk
+    context.close()
+
+
+def eventually(page: Page, expression: str) -> None:
+    """Wait until a JavaScript expression holds. (Playwright's own waiting compiles in the page, which the page's policy forbids.)"""
+    end = time.monotonic() + WAIT_MS / 1000
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, f"never true: {expression}"
+        page.wait_for_timeout(30)
+
+
+PLAYHEAD = "Number(document.querySelector('svg.timeline').getAttribute('aria-valuenow'))"
+VIDEO = "document.querySelector('video')"
+
+
+def test_a_person_uploads_a_clip_and_sees_its_verdict(desk: Desk, client: httpx.Client, clip: Path, tmp_path: Path) -> None:
+    page = desk.page
+    page.goto("/")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("move the way a camera films")
+    expect(page.locator("#list")).to_contain_text("Nothing here yet.")
+    page.set_input_files("#file", clip)
+    result = page.locator("article.result")
+    expect(result).to_be_visible(timeout=WAIT_MS)
+    analysis = client.get("/v1/analyses").json()["items"][0]
+    full = client.get(analysis["links"]["self"]).json()["result"]
+    expect(page.get_by_role("heading", level=1)).to_have_text(analysis["sentence"])
+    expect(page).to_have_url(re.compile(f"/analyses/{analysis['id']}$"))
+    expect(page.locator("#list a")).to_have_attribute("aria-current", "page")
+    expect(page.locator(".timeline .lane:not(.surprise)")).to_have_count(len(full["tracks"]))
+    expect(page.locator(".crop")).to_have_count(sum(len(track["crops"]) for track in full["tracks"]))
+    expect(page.locator(".legend")).to_contain_text("judged")
+    page.locator(".crops").first.scroll_into_view_if_needed()
+    eventually(page, "[...document.querySelectorAll('.crop img')].every((image) => image.complete && image.naturalWidth > 0)")
+    assert "authentic" not in page.content().lower()
+    page.screenshot(path=tmp_path / "result.png", full_page=True)
+    assert (tmp_path / "result.png").stat().st_size > 20_000
+    assert desk.complaints == []
+
+
+def test_the_playhead_follows_the_video_and_the_keys(desk: Desk, client: httpx.Client, clip: Path) -> None:
+    page = desk.page
+    page.goto(upload(client, clip, wait_s=60).json()["links"]["page"])
+    expect(page.locator("article.result")).to_be_visible()
+    eventually(page, f"{VIDEO}.readyState >= 2")
+    lane = page.locator("svg.timeline .lane .ground").first.bounding_box()
+    assert lane is not None
+    page.mouse.click(lane["x"] + lane["width"] / 2, lane["y"] + lane["height"] / 2)
+    eventually(page, f"Math.abs({VIDEO}.currentTime - 2) < 0.2 && Math.abs({PLAYHEAD} - 2) < 0.2")
+    before = page.evaluate(PLAYHEAD)
+    page.keyboard.press("ArrowRight")
+    eventually(page, f"{PLAYHEAD} > {before}")
+    assert 0 < page.evaluate(PLAYHEAD) - before < 0.5
+    page.keyboard.press("ArrowLeft")
+    eventually(page, f"{PLAYHEAD} <= {before}")
+    page.keyboard.press("Space")
+    eventually(page, f"!{VIDEO}.paused && {PLAYHEAD} > {before + 0.3}")
+    page.keyboard.press("Space")
+    eventually(page, f"{VIDEO}.paused")
+    expect(page.locator(".boxes text").first).to_contain_text("face")
+    assert desk.complaints == []
+
+
+def test_a_running_analysis_shows_its_progress_and_can_be_stopped(desk: Desk, client: httpx.Client, endless: Path) -> None:
+    page = desk.page
+    path = upload(client, endless).json()["links"]["page"]
+    page.goto(path)
+    expect(page.locator(".underway .line")).to_contain_text("looked at")
+    expect(page.locator("#list progress")).to_be_visible()
+    page.get_by_role("button", name="Stop", exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("It was stopped before its end")
+    expect(page.locator("#list .chip")).to_contain_text("Stopped")
+    assert desk.complaints == []
+
+
+def test_a_refused_file_says_what_to_do(desk: Desk, tmp_path: Path) -> None:
+    text = tmp_path / "notes.mp4"
+    text.write_text("This is not a video.\n" * 50)
+    desk.page.goto("/")
+    desk.page.set_input_files("#file", text)
+    alert = desk.page.get_by_role("alert")
+    expect(alert).to_contain_text("The file is not a supported video")
+    expect(alert).to_contain_text("Choose a video file")
+    desk.page.get_by_role("button", name="Dismiss").click()
+    expect(alert).to_be_empty()
+    # Chromium itself reports each answer over 399; the page adds nothing to it.
+    assert all("415" in complaint for complaint in desk.complaints)
+
+
+def test_deleting_asks_first_and_leaves_an_empty_list(desk: Desk, client: httpx.Client, clip: Path) -> None:
+    page = desk.page
+    page.goto(upload(client, clip, wait_s=60).json()["links"]["page"])
+    page.once("dialog", lambda dialog: dialog.dismiss())
+    page.get_by_role("button", name="Delete").click()
+    assert len(client.get("/v1/analyses").json()["items"]) == 1
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Delete").click()
+    expect(page.locator("#list")).to_contain_text("Nothing here yet.")
+    assert client.get("/v1/analyses").json()["items"] == []
+    assert desk.complaints == []
+
+
+def test_a_hostile_file_name_is_text(desk: Desk, client: httpx.Client, clip: Path) -> None:
+    name = '"><img src=x onerror=alert(1)>.mp4'
+    answer = client.post("/v1/analyses", params={"filename": name}, content=clip.read_bytes(), headers={"Content-Type": "video/mp4"})
+    desk.page.goto(answer.json()["links"]["page"])
+    expect(desk.page.locator("#list a")).to_contain_text(name)
+    assert desk.page.locator("img[src='x']").count() == 0
+    assert desk.complaints == []
+
+
+def test_the_report_is_shown_under_its_own_policy(desk: Desk, client: httpx.Client, clip: Path) -> None:
+    desk.page.goto(upload(client, clip, wait_s=60).json()["links"]["report"])
+    loaded = "[...document.images].every((image) => image.complete && image.naturalWidth > 0)"
+    assert desk.page.evaluate(f"document.images.length > 0 && {loaded}")
+    assert desk.page.evaluate("document.styleSheets.length && document.styleSheets[0].cssRules.length") > 5
+    assert desk.complaints == []
+
+
+def test_an_address_of_nothing_says_so(desk: Desk) -> None:
+    desk.page.goto("/analyses/00000000-0000-7000-8000-000000000000")
+    expect(desk.page.locator("#view")).to_contain_text("There is no such analysis")
+
+
+def test_the_page_needs_no_other_host(client: httpx.Client) -> None:
+    page = client.get("/")
+    assert page.headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+    for text in (page.text, *(client.get(path).text for path in re.findall(r'(?:src|href)="(/assets/[^"]+)"', page.text))):
+        assert "style=" not in text
+        assert not re.search(r"https?://(?!www\.w3\.org/)", text)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_narrow_screen_scrolls_one_way_only(browser: Browser, judged: tuple[httpx.Client, str], scheme: Literal["light", "dark"]) -> None:
+    client, path = judged
+    context = browser.new_context(viewport={"width": 400, "height": 800}, color_scheme=scheme)
+    page = context.new_page()
+    page.goto(f"{client.base_url}{client.get(path).json()['links']['page']}")
+    expect(page.locator("article.result")).to_be_visible(timeout=WAIT_MS)
+    eventually(page, "document.querySelectorAll('svg.timeline path.score').length > 0")
+    assert page.evaluate("document.documentElement.scrollWidth") == 400
+    context.close()

@@ -1,0 +1,90 @@
+"""The contract: the committed OpenAPI document is the one the code makes, every refusal in it is a problem, and the service keeps it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis import CheckFunction, checks
+from schemathesis.core.result import Ok
+
+import service
+from service.app import openapi_document
+from tests.service.conftest import upload
+
+COMMITTED = Path(service.__file__).with_name("openapi.json")
+
+
+def operations() -> list[tuple[str, str, dict[str, Any]]]:
+    return [(path, method, one) for path, methods in openapi_document()["paths"].items() for method, one in methods.items()]
+
+
+def test_the_committed_document_is_up_to_date() -> None:
+    assert json.loads(COMMITTED.read_text(encoding="utf-8")) == openapi_document(), "run `undercurrent openapi`"
+
+
+def test_the_document_is_the_same_whatever_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = openapi_document()
+    monkeypatch.setenv("UNDERCURRENT_PORT", "1")
+    monkeypatch.setenv("UNDERCURRENT_HZ", "not a number")
+    assert openapi_document() == before
+
+
+def test_the_running_service_shows_it(judged: tuple[httpx.Client, str]) -> None:
+    assert judged[0].get("/openapi.json").json() == openapi_document()
+
+
+def test_every_operation_has_a_name_a_tag_and_a_description() -> None:
+    names = [one["operationId"] for _, _, one in operations()]
+    assert len(names) == len(set(names))
+    for path, method, one in operations():
+        assert one["operationId"].isidentifier(), (path, method)
+        assert one["tags"] and one["description"], (path, method)
+
+
+def test_every_documented_refusal_is_a_problem() -> None:
+    for path, method, one in operations():
+        refusals = {status: answer for status, answer in one["responses"].items() if int(status) >= 400}
+        assert refusals, (path, method)
+        for status, answer in refusals.items():
+            assert answer["content"] == {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}, (
+                path,
+                method,
+                status,
+            )
+
+
+CHECKS: list[CheckFunction] = [
+    checks.not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_schema_conformance,
+]
+BRIEF = settings(max_examples=25, database=None, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+
+
+def test_random_requests_get_only_documented_answers(client: httpx.Client, clip: Path) -> None:
+    """Schemathesis: no 5xx, and only the statuses, content types and bodies that the document promises."""
+    known = upload(client, clip, wait_s=60).json()["id"]
+    schema = schemathesis.openapi.from_url(f"{client.base_url}/openapi.json")
+    asked: set[str] = set()
+    for found in schema.get_all_operations():
+        assert isinstance(found, Ok), found
+        operation = found.ok()
+
+        @BRIEF
+        @given(operation.as_strategy(), st.booleans())
+        def ask(case: schemathesis.Case[Any], of_one_that_exists: bool) -> None:
+            if of_one_that_exists and "analysis_id" in case.path_parameters and case.method == "GET":
+                case.path_parameters["analysis_id"] = known
+            case.validate_response(case.call(), checks=CHECKS)
+            asked.add(case.operation.label)
+
+        ask()
+    assert asked == {f"{method.upper()} {path}" for path, method, _ in operations()}
