@@ -71,14 +71,14 @@ class FaceDetector(nn.Module):
         patches, kept = self._patches(image, square, 24)
         if not len(kept):
             return _none(), index[:0]
-        offset, probability = self.rnet(patches)
+        offset, probability = _one_by_one(self.rnet, patches)
         sure = (probability[:, 1] > REFINE_THRESHOLD_R).cpu().numpy()
         square, index = _moved(square[kept][sure], offset.cpu().numpy()[sure]), index[kept][sure]
         square = _square(square)
         patches, kept = self._patches(image, square, 48)
         if not len(kept):
             return _none(), index[:0]
-        offset, relative, probability = self.onet(patches)
+        offset, relative, probability = _one_by_one(self.onet, patches)
         confidence = probability[:, 1].cpu().numpy()
         sure = confidence > REFINE_THRESHOLD_O
         square, index, confidence = square[kept][sure], index[kept][sure], confidence[sure]
@@ -109,6 +109,12 @@ class FaceDetector(nn.Module):
             patch = torch.from_numpy(np.ascontiguousarray(image[top[k] : bottom[k], left[k] : right[k]])).to(self._device)
             patches.append(interpolate(patch.permute(2, 0, 1).unsqueeze(0).float(), size=(size, size), mode="area"))
         return (torch.cat(patches) - 127.5) * 0.0078125, kept
+
+
+def _one_by_one(net: nn.Module, patches: Tensor) -> tuple[Tensor, ...]:
+    """A convolution's rounding depends on its batch, and where a face is found must not depend on who else is in the picture."""
+    outputs = [net(patch.unsqueeze(0)) for patch in patches]
+    return tuple(torch.cat(parts) for parts in zip(*outputs, strict=True))
 
 
 def _none() -> Detections:

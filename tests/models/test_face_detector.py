@@ -1,0 +1,43 @@
+"""FaceDetector on a real face: found, refined to the same place, and nothing where there is nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.face_detector import FaceDetector
+from tests.clips import empty_frame, face_frame
+
+
+@pytest.fixture(scope="module")
+def detector() -> FaceDetector:
+    return FaceDetector()
+
+
+def test_a_face_is_found_with_eyes_above_the_mouth(detector: FaceDetector) -> None:
+    found = detector.find(face_frame(0.0))
+    assert len(found.boxes) == 1
+    points = found.points[0]
+    assert points[0, 0] < points[1, 0], "eyes from left to right"
+    assert points[:2, 1].max() < points[2, 1] < points[3:, 1].min(), "eyes, nose, mouth from top to bottom"
+
+
+def test_refining_a_shifted_box_comes_back_to_the_face(detector: FaceDetector) -> None:
+    picture = face_frame(0.0)
+    box = detector.find(picture).boxes
+    size = float(box[0, 2] - box[0, 0])
+    refined, index = detector.refine(picture, box + np.float32(0.1 * size))
+    assert index.tolist() == [0]
+    assert np.abs(refined.boxes - box).max() < 0.12 * size
+
+
+def test_boxes_without_a_face_or_outside_the_picture_are_dropped(detector: FaceDetector) -> None:
+    boxes = np.array([[10, 10, 60, 60], [-500, -500, -400, -400], [5000, 10, 5100, 110], [30, 30, 30, 30]], dtype=np.float32)
+    found, index = detector.refine(empty_frame(0.0), boxes)
+    assert len(found.boxes) == len(index) == 0
+
+
+def test_nothing_is_found_where_nothing_is(detector: FaceDetector) -> None:
+    assert len(detector.find(empty_frame(0.0)).boxes) == 0
+    assert len(detector.find(np.zeros((10, 10, 3), dtype=np.uint8)).boxes) == 0
+    assert len(detector.refine(empty_frame(0.0), np.zeros((0, 4), dtype=np.float32))[1]) == 0
