@@ -132,7 +132,7 @@ class FaceTracker:
             return {}, 0
         # O-Net's points depend on the box that it was shown; showing it the found box once more gives the same points that following
         # gives, so a key moment does not make the crop jump. Whole pixels, because the search's last bits depend on who else it found.
-        again = refine_faces(self.detector, frame.image, np.round(np.stack([face.box for face in found])))
+        again = refine_faces(self.detector, frame.image, np.rint(np.stack([face.box for face in found])).astype(np.float32))
         found = [again.get(i, face) for i, face in enumerate(found)]
         overlap = np.zeros((len(self._tracks), len(found)))
         for i, track in enumerate(self._tracks):

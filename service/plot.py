@@ -138,8 +138,16 @@ def _draw_coverage(axes: Axes, result: AnalysisResult, timeline: Timeline) -> No
 
 def _note(axes: Axes, text: str, y: float, *, right: bool) -> None:
     """A word on a horizontal line, at one end of it."""
-    place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right" if right else "left"}
-    axes.annotate(text, (1 if right else 0, y), xytext=(-4 if right else 4, 3), fontsize=8, color=INK, **place)
+    axes.annotate(
+        text,
+        (1 if right else 0, y),
+        xycoords=("axes fraction", "data"),
+        xytext=(-4 if right else 4, 3),
+        textcoords="offset points",
+        ha="right" if right else "left",
+        fontsize=8,
+        color=INK,
+    )
 
 
 def _lane(axes: Axes, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ def test_a_file_is_a_stream_that_ends(vfr: Path, model: Model, hz: float | None)
 def test_dt_is_the_exact_difference_of_ticks(vfr: Path, model: Model) -> None:
     scores = analyse(vfr, model, hz=None).scores
     assert scores[0].dt is None and scores[0].surprise is None
-    for before, after in zip(scores, scores[1:], strict=False):
+    for before, after in pairwise(scores):
         assert after.dt == float((after.pts - before.pts) * after.time_base)
         assert after.surprise is not None and after.surprise >= 0
 
