@@ -82,13 +82,13 @@ class FaceDetector(nn.Module):
         confidence = probability[:, 1].cpu().numpy()
         sure = confidence > REFINE_THRESHOLD_O
         square, index, confidence = square[kept][sure], index[kept][sure], confidence[sure]
-        relative, offset = relative.cpu().numpy()[sure], offset.cpu().numpy()[sure]
+        within, moved = relative.cpu().numpy()[sure], offset.cpu().numpy()[sure]
         size = square[:, 2:] - square[:, :2] + 1
         points = np.stack(
-            [relative[:, :5] * size[:, :1] + square[:, :1] - 1, relative[:, 5:] * size[:, 1:] + square[:, 1:2] - 1],
+            [within[:, :5] * size[:, :1] + square[:, :1] - 1, within[:, 5:] * size[:, 1:] + square[:, 1:2] - 1],
             axis=-1,
         ).astype(np.float32)
-        return Detections(_moved(square, offset), confidence.astype(np.float32), points), index
+        return Detections(_moved(square, moved), confidence.astype(np.float32), points), index
 
     @property
     def _device(self) -> torch.device:

@@ -1,4 +1,4 @@
-"""What is drawn from a judgement: the plot, the page and the terminal show the same facts, escape hostile names, and survive empty reports."""
+"""What is drawn from a judgement: plot, page and terminal show the same facts, escape hostile names, and survive empty reports."""
 
 from __future__ import annotations
 
@@ -133,14 +133,9 @@ def test_a_browser_draws_the_page(tmp_path: Path) -> None:
     shot = tmp_path / "shot.png"
     subprocess.run(
         [
-            str(chromium),
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-background-networking",
-            f"--user-data-dir={tmp_path / 'profile'}",
-        ]
-        + ["--window-size=1100,1600", f"--screenshot={shot}", page.as_uri()],
+            *(str(chromium), "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--window-size=1100,1600"),
+            *(f"--user-data-dir={tmp_path / 'profile'}", f"--screenshot={shot}", page.as_uri()),
+        ],
         check=True,
         capture_output=True,
         timeout=60,
