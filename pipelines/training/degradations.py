@@ -1,6 +1,6 @@
 """What ordinary video suffers: clips in, the same clips worn out. The real and the fake of a pair always get the same draw.
 
-A degradation that only fakes get becomes the detector (research/detection.md, finding 5), so a `Wear` is drawn once and applied to both,
+A degradation that only fakes get becomes the detector: whoever compresses a real video is accused. So a `Wear` is drawn once for both,
 noise included. Video codecs run over whole clips through `reencode`, so that their errors travel through time as they do in real files.
 """
 

@@ -1,7 +1,8 @@
 """Where a pseudo-fake is blended in: facial points in, a soft mask out. Used by `pseudo_fakes.py`.
 
 Eight families of shapes, because the shape of the seam is what differs between makes of deepfakes: a detector that saw one hull
-only loses about ten points of AUC (research notes, section 0.2). A `MaskRecipe` is drawn once and then applied to every frame of a clip.
+only loses about ten points of AUC (users of SelfBlendedImages who left the families out report .82 instead of .92 on Celeb-DF-v2). A
+`MaskRecipe` is drawn once and then applied to every frame of a clip.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Fakes made from real faces: a real clip of aligned crops in, the same clip with a face blended into it out. Read by the training loops.
 
 There is no deepfake to train on, so the traces that a swap leaves are imitated on real footage (self-blending: Shiohara and Yamasaki
-2022; clip-consistent and drifting variants after the findings in research/detection.md section 3.3). All randomness of one fake is
-drawn once into a recipe; a recipe applied to one frame and to a clip differs only in what time does to it. Time constants are seconds.
+2022; replayed along a clip as FakeSTormer does; inner features that drift as in arXiv 2408.17065). All randomness of one fake is drawn
+once into a recipe; a recipe applied to one frame and to a clip differs only in what time does to it. Time constants are seconds.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class SourceRecipe:
 
 
 def draw_kind(rng: np.random.Generator) -> Kind:
-    """Draw what sort of fake to make, in the shares of research/detection.md section 3.3."""
+    """Draw what sort of fake to make, in SHARES: mostly constant along a clip, because frame-wise flicker is an easy shortcut."""
     return KINDS[int(rng.choice(len(KINDS), p=SHARES))]
 
 

@@ -19,7 +19,7 @@ from pipelines.training.sequences import Sequence, retime
 
 @dataclass(frozen=True, slots=True)
 class TemporalRecipe:
-    """How to train; rates and decay as in research/liquid.md section 9."""
+    """How to train; time constants learn slowly and without decay, as in state-space models (Gu et al. 2022, "S4")."""
 
     steps: int = 700
     batch: int = 48
