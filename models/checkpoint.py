@@ -19,6 +19,8 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from models.errors import Refusal
+
 SUMS_NAME = "SHA256SUMS"
 METADATA_KEY = "undercurrent"
 REQUIRED_METADATA: Mapping[str, type] = {
@@ -31,20 +33,11 @@ REQUIRED_METADATA: Mapping[str, type] = {
 }
 
 
-class WeightsError(Exception):
-    """A checkpoint cannot be trusted or does not fit. `detail` is for people; `expected` and `got` are its two halves for programs."""
+class WeightsError(Refusal):
+    """A checkpoint cannot be trusted or does not fit."""
 
     slug: ClassVar[str] = "bad-weights"
     title: ClassVar[str] = "The model's weights cannot be used"
-
-    def __init__(self, detail: str, *, expected: str, got: str) -> None:
-        super().__init__(detail)
-        self.detail = detail
-        self.expected = expected
-        self.got = got
-
-    def __str__(self) -> str:
-        return f"{self.detail} Expected {self.expected}; got {self.got}."
 
 
 @dataclass(frozen=True, slots=True, eq=False)

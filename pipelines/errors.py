@@ -22,21 +22,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from models.errors import Refusal
 
-class PipelineError(Exception):
-    """Base of the tree. `detail` is one sentence for people; `expected` and `got` are its two halves for programs."""
+
+class PipelineError(Refusal):
+    """Base of the tree."""
 
     slug: ClassVar[str] = "pipeline-error"
     title: ClassVar[str] = "The analysis failed"
-
-    def __init__(self, detail: str, *, expected: str, got: str) -> None:
-        super().__init__(detail)
-        self.detail = detail
-        self.expected = expected
-        self.got = got
-
-    def __str__(self) -> str:
-        return f"{self.detail} Expected {self.expected}; got {self.got}."
 
 
 class SourceError(PipelineError):

@@ -13,19 +13,19 @@ import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.panel import Panel
 
+from models.errors import Refusal
 from service import __version__
 from service.cli_train import evaluate_command, train_app
 
 if TYPE_CHECKING:
     from pipelines.analysis import Progress
     from pipelines.verdict import AnalysisReport
-    from service.problems import Refusal
 
 CANNOT_JUDGE = 3
 INTERRUPTED = 130
@@ -48,11 +48,8 @@ def main() -> None:
         app()
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
-    except Exception as error:
-        # Asked by shape, because importing the three error classes would import torch and the web framework for `--help`.
-        if not all(hasattr(error, part) for part in ("slug", "title", "detail", "expected", "got")):
-            raise
-        _show_problem(cast("Refusal", error))
+    except Refusal as error:
+        _show_problem(error)
         raise SystemExit(CANNOT_JUDGE) from None
 
 

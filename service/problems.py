@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from pipelines.errors import PipelineError
+from models.errors import Refusal
 from service.schemas import Problem, ProblemError
 
 MEDIA_TYPE = "application/problem+json"
@@ -28,31 +28,12 @@ STATUS_OF_SLUG = {
 }
 
 
-class Refusal(Protocol):
-    """What every typed error of this house carries: PipelineError, WeightsError, ServiceError."""
-
-    slug: ClassVar[str]
-    title: ClassVar[str]
-    detail: str
-    expected: str
-    got: str
-
-
-class ServiceError(Exception):
+class ServiceError(Refusal):
     """Base of the refusals that only a server can make; each subclass names its status."""
 
     slug: ClassVar[str] = "service-error"
     title: ClassVar[str] = "The request cannot be served"
     status: ClassVar[int] = 400
-
-    def __init__(self, detail: str, *, expected: str, got: str) -> None:
-        super().__init__(detail)
-        self.detail = detail
-        self.expected = expected
-        self.got = got
-
-    def __str__(self) -> str:
-        return f"{self.detail} Expected {self.expected}; got {self.got}."
 
 
 class UnknownAnalysis(ServiceError):
@@ -188,8 +169,7 @@ def documented(*statuses: int, also: Mapping[int, dict[str, Any]] | None = None)
 
 def install(app: FastAPI) -> None:
     """Make every refusal of `app` a problem; what is not refused on purpose is caught by `boundary.Boundary`."""
-    app.add_exception_handler(ServiceError, _refused)
-    app.add_exception_handler(PipelineError, _refused)
+    app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(ClientDisconnect, _disconnected)
@@ -204,7 +184,7 @@ def _id(request: Request) -> str | None:
 
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:
-    if not isinstance(error, ServiceError | PipelineError):
+    if not isinstance(error, Refusal):
         raise error
     return problem_response(problem_of(error, instance=request.url.path, request_id=_id(request)))
 
