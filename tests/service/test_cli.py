@@ -1,32 +1,51 @@
-"""The command line as a user has it: a real process, its two outputs and its exit status."""
+"""The command line as a user has it: its two outputs, its files and its exit status."""
 
 from __future__ import annotations
 
 import csv
+import io
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from models.temporal import TemporalHead
+from pipelines.analysis import load_model
+from pipelines.training.manifest import Record, split_of
 from service import __version__
+from service.cli import main
 from tests import clips
 
 COMMAND = [sys.executable, "-c", "from service.cli import main; main()"]
 
 
-def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", **environment},
-        check=False,
-    )
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(*arguments: str | Path, **environment: str) -> Done:
+    """`undercurrent ARGUMENTS` in this process, which saves importing torch for every case; `test_a_real_process...` starts real ones."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["undercurrent", *map(str, arguments)])
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        try:
+            main()
+            status: object = 0
+        except SystemExit as end:
+            status = end.code or 0
+    assert isinstance(status, int)
+    return Done(status, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +145,15 @@ def test_interrupting_ends_with_130_and_no_traceback(tmp_path: Path) -> None:
     assert out == ""
 
 
+def test_a_real_process_keeps_its_outputs_apart(clip: Path, tmp_path: Path) -> None:
+    done = subprocess.run([*COMMAND, "detect", str(clip), "--json"], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["verdict"]
+    assert done.stderr == ""
+    refused = subprocess.run([*COMMAND, "detect", str(tmp_path)], capture_output=True, text=True, check=False)
+    assert (refused.returncode, refused.stdout) == (3, "")
+    assert json.loads(refused.stderr)["title"] == "The source is not a file"
+
+
 def test_version_doctor_and_help() -> None:
     assert run("--version").stdout.strip() == __version__
     doctor = run("doctor")
@@ -169,3 +197,48 @@ def test_crops_are_cut_from_what_may_be_trained_on_only(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "1 tracks written" in done.stderr
     assert [json.loads(path.read_text())["file"] for path in tmp_path.glob("store/tracks/*/meta.json")] == ["mine.mp4"]
+
+
+def _named(split: str, taken: str = "") -> str:
+    """The name of a person whom the split puts on that side."""
+    for number in range(1000):
+        name = f"person {number}{taken}"
+        if split_of(Record("", Path(), "video", "open", "real", name, "", "", None, 1)) == split:
+            return name
+    raise AssertionError("the split puts everybody on one side")
+
+
+def test_training_goes_from_a_manifest_to_weights_that_judge(tmp_path: Path) -> None:
+    rows = []
+    for file, split in (("a.mp4", "train"), ("b.mp4", "holdout")):
+        clips.face_clip(tmp_path / file, seconds=1.6, fps=15)
+        rows.append({"file": file, "kind": "video", "tier": "open", "identity": _named(split), "sha256": file})
+    clips.still(tmp_path / "c.png")
+    rows.append({"file": "c.png", "kind": "image", "tier": "open", "identity": _named("train", " c"), "sha256": "c"})
+    clips.face_clip(tmp_path / "d.mp4", seconds=1.6, fps=15)
+    rows.append({"file": "d.mp4", "kind": "video", "tier": "study", "identity": "calibrates only", "sha256": "d"})
+    manifest, store, extra, work, out = (tmp_path / name for name in ("m.json", "store", "extra", "run", "weights.safetensors"))
+    manifest.write_text(json.dumps(rows))
+    stages: list[list[str | Path]] = [
+        ["crops", "--manifest", manifest, "--store", store],
+        ["crops", "--manifest", manifest, "--store", extra, "--calibration"],
+        ["encoder", "--store", store, "--run", work, "--minutes", "0.02"],
+        ["temporal", "--store", store, "--run", work, "--pairs", "2", "--holdout-pairs", "2", "--steps", "4"],
+        ["calibration", "--manifest", manifest, "--store", store, "--extra-store", extra, "--run", work, "--pairs", "4", "--out", out],
+    ]
+    for command in stages:
+        done = run("train", *command)
+        assert done.returncode == 0, done.stderr
+    measured = json.loads(done.stdout)
+    assert measured["threshold_people"] == 2, "the hold-out and the one who only calibrates"
+    model = load_model(out)
+    assert model.info.version == "1"
+    assert sum(parameter.numel() for parameter in model.temporal.parameters()) == sum(p.numel() for p in TemporalHead().parameters())
+    judged = run("detect", tmp_path / "a.mp4", "--weights", out, "--json")
+    assert json.loads(judged.stdout)["models"][0]["weights_sha256"] == model.info.weights_sha256
+
+
+def test_training_out_of_order_names_the_missing_stage(tmp_path: Path) -> None:
+    done = run("train", "temporal", "--store", tmp_path, "--run", tmp_path)
+    assert done.returncode == 3
+    assert "encoder.pt is missing" in json.loads(done.stderr)["detail"]

@@ -21,7 +21,10 @@ from tests.service.conftest import Serve, assert_problem, upload
 from tests.service.test_analyses import events, until
 from tests.support import ROOT
 
+# A shell that starts the tests in the background makes them ignore SIGINT, and children inherit that.
 PROGRAM = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from service.app import run
 from service.settings import read_settings
 run(read_settings())
