@@ -21,7 +21,7 @@ COPY README.md LICENSE NOTICE ./
 COPY models models
 COPY pipelines pipelines
 COPY service service
-RUN pip install --no-deps . && python -m compileall -q /opt/undercurrent/lib
+RUN pip install --no-deps .
 
 
 FROM python:${PYTHON_VERSION}-slim

@@ -125,6 +125,8 @@ def calibration(
 def evaluate_command(
     manifest: Annotated[Path | None, typer.Option(help="JSON list of labelled media.")] = None,
     videos: Annotated[Path | None, typer.Option(help="Directory with real/ and fake/<method>/.")] = None,
+    store: Annotated[Path | None, typer.Option(help="Aligned faces: make pseudo-fakes of its held-out people.")] = None,
+    pairs: Annotated[int, typer.Option(help="How many pseudo-fakes, with --store.")] = 100,
     tier: Annotated[str, typer.Option(help="Which tier of the manifest to judge.")] = "validation",
     weights: Annotated[Path | None, typer.Option(help="Another checkpoint than the shipped one.")] = None,
     hz: Annotated[float, typer.Option(help="Looks a second.")] = 12.0,
@@ -134,11 +136,19 @@ def evaluate_command(
     from pipelines.errors import PipelineError
     from pipelines.evaluation.evaluate import evaluate, videos_in
     from pipelines.model import load_model
+    from pipelines.training.evidence import evaluate_pseudo_fakes
     from pipelines.training.manifest import read_manifest
 
     console = Console(stderr=True)
-    if (manifest is None) == (videos is None):
-        raise typer.BadParameter("give either --manifest or --videos")
+    if [manifest, videos, store].count(None) != 2:
+        raise typer.BadParameter("give one of --manifest, --videos and --store")
+    if store is not None:
+        auc, people = evaluate_pseudo_fakes(store, load_model(weights), pairs=pairs, hz=hz)
+        if as_json:
+            typer.echo(json.dumps({"pseudo_fakes": pairs, "people": people, "auc": {"value": auc.value, "low": auc.low, "high": auc.high}}))
+        else:
+            typer.echo(f"{pairs} pseudo-fakes of {people} held-out people: AUC {auc}")
+        return
     records = videos_in(videos) if videos is not None else []
     if manifest is not None:
         records = [record for record in read_manifest(manifest) if record.tier == tier and record.kind == "video"]

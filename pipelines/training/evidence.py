@@ -13,10 +13,13 @@ import torch
 from models.calibration import Calibrator
 from models.temporal import TemporalHead
 from pipelines.analysis import Analysis, Model
+from pipelines.evaluation.evaluate import summarise_tracks
+from pipelines.evaluation.metrics import Estimate
 from pipelines.frames import read_frames
 from pipelines.judgement import MIN_MOMENTS, MIN_TRACK_S, running_mean
 from pipelines.training.calibration_fit import TrackEvidence
-from pipelines.training.sequences import Sequence
+from pipelines.training.portraits import load_portraits
+from pipelines.training.sequences import Sequence, draw_pairs
 from pipelines.training.temporal_training import at_rate, collate
 
 
@@ -34,6 +37,13 @@ def of_sequences(head: TemporalHead, calibrator: Calibrator, sequences: list[Seq
         temporal, surprise = (part[: len(kept), n].double().numpy() for part in (output.logit, output.surprise))
         tracks.append(TrackEvidence(sequence.identity, sequence.label, t, running, temporal, surprise))
     return tracks
+
+
+def evaluate_pseudo_fakes(store: Path, model: Model, *, pairs: int, hz: float | None = 12.0, seed: int = 31) -> tuple[Estimate, int]:
+    """AUC over whole tracks of the store's held-out people and pseudo-fakes of them, and how many people there are."""
+    sequences = draw_pairs(model.encoder, load_portraits(store, split="holdout"), pairs=pairs, seed=seed)
+    tracks = of_sequences(model.temporal, model.calibrator, sequences, hz=hz)
+    return summarise_tracks(tracks, model), len({track.identity for track in tracks})
 
 
 def of_video(path: Path, model: Model, *, hz: float | None = 12.0) -> list[tuple[float, float]]:

@@ -234,6 +234,9 @@ def test_training_goes_from_a_manifest_to_weights_that_judge(tmp_path: Path) -> 
     model = load_model(out)
     assert model.info.version == "1"
     assert sum(parameter.numel() for parameter in model.temporal.parameters()) == sum(p.numel() for p in TemporalHead().parameters())
+    pseudo = run("evaluate", "--store", store, "--pairs", "2", "--weights", out, "--json")
+    assert json.loads(pseudo.stdout)["people"] == 1
+    assert "2 pseudo-fakes of 1 held-out people" in run("evaluate", "--store", store, "--pairs", "2", "--weights", out).stdout
     judged = run("detect", tmp_path / "a.mp4", "--weights", out, "--json")
     assert json.loads(judged.stdout)["models"][0]["weights_sha256"] == model.info.weights_sha256
 
