@@ -190,9 +190,11 @@ class FrameSource:
                 try:
                     yield from packet.decode()
                 except av.error.ArgumentError as error:
-                    raise MediaTooLarge(
-                        "A picture has too many pixels.", expected=_pixels(self._limits.max_pixels), got=_plain(error)
-                    ) from error
+                    # The decoder refuses to open for max_pixels with this; later on it is damage like any other.
+                    if self.counts.decoded == 0:
+                        expected = _pixels(self._limits.max_pixels)
+                        raise MediaTooLarge("A picture has too many pixels.", expected=expected, got=_plain(error)) from error
+                    self.counts.decode_errors += 1
                 except av.error.FFmpegError:
                     self.counts.decode_errors += 1
         except (av.error.TimeoutError, av.error.ExitError) as error:
