@@ -22,8 +22,9 @@ from models.encoder import EncoderOutput
 from models.temporal import TemporalState
 from pipelines.errors import AnalysisCancelled, TimestampError
 from pipelines.faces import Face, align
-from pipelines.frames import Frame, Image, Limits, read_frames
+from pipelines.frames import read_frames
 from pipelines.judgement import Judge, Moment, Sighting, TrackRecord
+from pipelines.media import Frame, Image, Limits
 from pipelines.model import Model, load_model
 from pipelines.profile import StageClock
 from pipelines.quality import why_unusable

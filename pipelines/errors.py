@@ -9,8 +9,12 @@
     |   |-- UnsupportedMedia      text, playlist, unknown or refused container
     |   |-- NoVideoStream         audio only, subtitles only
     |   |-- StillImage            a picture, not a video
-    |   `-- MediaTooLarge         more pixels, streams, frames or seconds than the limits allow
+    |   |-- MediaTooLarge         more pixels, streams, frames, bytes or seconds than the limits allow
+    |   `-- FeedFailed            the caller's byte source raised while it was read
     |-- DecodeError             opened, but not one frame could be decoded
+    |   |-- NoTimestamps          pictures, but none says when
+    |   |-- DecoderCrashed        the decode child died of this input
+    |   `-- DecoderStalled        the decode child gave no answer in time and was killed
     |-- TimestampError          a pushed frame goes backwards in time or changes its time base
     |-- OutputError             a result file cannot be written
     `-- AnalysisCancelled       the caller asked to stop
@@ -77,9 +81,29 @@ class MediaTooLarge(SourceError):
     title = "The media exceeds a limit"
 
 
+class FeedFailed(SourceError):
+    slug = "feed-failed"
+    title = "The source failed while it was read"
+
+
 class DecodeError(PipelineError):
     slug = "undecodable-media"
     title = "No frame could be decoded"
+
+
+class NoTimestamps(DecodeError):
+    slug = "no-timestamps"
+    title = "The video has no timestamps"
+
+
+class DecoderCrashed(DecodeError):
+    slug = "decoder-crashed"
+    title = "The media made its decoder fail"
+
+
+class DecoderStalled(DecodeError):
+    slug = "decoder-stalled"
+    title = "The media could not be decoded in time"
 
 
 class TimestampError(PipelineError):

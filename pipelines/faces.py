@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.face_detector import Detections, FaceDetector
-from pipelines.frames import Image
+from pipelines.media import Image
 
 CROP_VERSION: Final = 1
 CROP_PX: Final = 160

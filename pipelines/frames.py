@@ -1,133 +1,111 @@
-"""The hall: bytes become `Frame`s with their real timestamps. The only importer of `av`; `analysis.py` takes what it yields."""
+"""The hall: bytes become `Frame`s with their real timestamps. `analysis.py` takes what it yields.
+
+How to take video into a model, in the order in which a picture meets it: `containers.py` opens, this file decodes and decides,
+`clock.py` says when, `sampling.py` says whether it is wanted, `pictures.py` makes it RGB, `time_report.py` remembers what time was like.
+"""
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal
-from urllib.parse import urlsplit
+from typing import Final, Self
 
 import av
-import numpy as np
-from av.container import InputContainer
-from av.stream import Disposition
+from av.packet import Packet
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
-from pipelines.errors import (
-    DecodeError,
-    EmptySource,
-    MediaTooLarge,
-    NotAFile,
-    NoVideoStream,
-    SourceError,
-    SourceNotFound,
-    SourceUnreachable,
-    StillImage,
-    UnsupportedMedia,
-)
+from pipelines.clock import Arrival, MediaClock, Place
+from pipelines.containers import Opened, Source, check_pixels, open_source, pixels, plain
+from pipelines.errors import DecodeError, MediaTooLarge, NoTimestamps, SourceError, SourceUnreachable
+from pipelines.media import DAMAGE, Frame, FrameCounts, FrameFlag, Limits, MediaInfo, MediaWarning
+from pipelines.pictures import Converter, is_partial
 from pipelines.sampling import Sampler
+from pipelines.time_report import Provenance, TimeKeeper, TimeReport
 
-Provenance = Literal["container", "container_cfr", "rtp", "client", "arrival"]
-FrameFlag = Literal["no_pts", "duplicate", "discontinuity", "gap", "corrupt", "tainted", "partial"]
-Image = NDArray[np.uint8]
-
-# Containers that hold their own media. Playlists, concat lists and SDP would make FFmpeg open what they name: other files, other hosts.
-FORMATS: Final = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,h264,hevc,mjpeg,ivf"
-HDR_TRANSFERS: Final = (16, 18)  # PQ and HLG, ITU-T H.273 table 3
-TEXT_BYTES: Final = frozenset(range(32, 127)) | {9, 10, 13}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Frame:
-    """One decoded picture with its time."""
-
-    image: Image
-    """uint8 RGB, shape (H, W, 3), rotation applied."""
-    pts: int
-    """Presentation timestamp in ticks of `time_base`."""
-    time_base: Fraction
-    """Seconds per tick, exact."""
-    provenance: Provenance = "container"
-    """Who said when: the container, RTP, a client's clock."""
-    flags: frozenset[FrameFlag] = frozenset()
-    dropped_before: int = 0
-    """Frames known to be lost between the previous Frame and this one."""
-
-    @property
-    def t(self) -> float:
-        """Media time in seconds, for people; the model gets differences of ticks."""
-        return float(self.pts * self.time_base)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What an untrusted file may ask of this machine before it is refused with MediaTooLarge."""
-
-    max_pixels: int = 9_437_184  # 3072 x 3072: 4K passes, a 16384 x 8192 bomb does not
-    max_streams: int = 32
-    max_duration_s: float = 6 * 3600.0
-    max_frames: int = 2_000_000
-    open_timeout_s: float = 8.0
-    read_timeout_s: float = 8.0
-
-
-@dataclass(frozen=True, slots=True)
-class MediaInfo:
-    """Facts about the source that need no decoding (declared, not trusted)."""
-
-    container: str
-    codec: str
-    width: int
-    height: int
-    time_base: Fraction
-    nominal_fps: float | None
-    declared_duration_s: float | None
-    size_bytes: int | None
+# How many bits a stamp has before it starts again at 0, for the formats in which it does.
+WRAP_BITS: Final = {"mpegts": 33, "mpeg": 33, "hls": 33, "rtsp": 32, "rtp": 32}
+# One such source may hold several timelines, one after another: concatenated streams, advertisements, a restarted camera.
+SEVERAL_TIMELINES: Final = frozenset({"mpegts", "mpeg", "hls", "rtsp", "rtp", "flv"})
+# Where a picture that never came leaves no trace but a longer interval, and H.264 goes on decoding from the wrong one.
+LOSSY: Final = frozenset({"mpegts", "rtsp", "rtp"})
+REPAIRS: Final = {
+    "hdr_tonemapped": "The video is HDR; its tones were mapped to standard range.",
+    "alpha_flattened": "The video is partly transparent; it was laid over black.",
+    "colours_assumed": "The video names a colour matrix that cannot be converted; its colours were read as BT.709 or BT.2020.",
+    "interlaced": "The video is interlaced; one field of each picture was taken.",
+}
 
 
 @dataclass(slots=True)
-class FrameCounts:
-    """What happened to the frames of one source; every repair and refusal is counted."""
+class _Held:
+    """A wanted picture that waits to see whether the next one has the same stamp."""
 
-    decoded: int = 0
-    yielded: int = 0
-    no_pts: int = 0
-    duplicate: int = 0
-    backward: int = 0
-    corrupt: int = 0
-    decode_errors: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class MediaWarning:
-    """Something the reader of a result must know about its source: `truncated`, `timestamps_repaired`, ..."""
-
-    code: str
-    detail: str
+    picture: VideoFrame
+    place: Place
+    flags: set[FrameFlag] = field(default_factory=set)
+    dropped_before: int = 0
 
 
 class FrameSource:
     """An opened video, to be iterated once; a context manager that always closes its container."""
 
     def __init__(
-        self, container: InputContainer, stream: VideoStream, media: MediaInfo, *, hz: float | None, limits: Limits, name: str
+        self,
+        opened: Opened,
+        *,
+        hz: float | None,
+        limits: Limits,
+        closely: Collection[int] | None,
+        clock: MediaClock,
+        now: Callable[[], float],
+        pulse: Callable[[], None] | None,
     ) -> None:
-        self.media = media
+        stream, container = opened.stream, opened.container
+        base = Fraction(stream.time_base or 0)  # `containers.py` refuses a stream without
+        average = stream.average_rate
+        self.media = MediaInfo(
+            container=container.format.name,
+            codec=stream.codec_context.name,
+            width=stream.codec_context.width,
+            height=stream.codec_context.height,
+            time_base=base,
+            nominal_fps=float(average) if average else None,
+            declared_duration_s=_declared_duration(opened),
+            size_bytes=opened.size_bytes,
+            decode_backend=opened.backend,
+        )
         self.counts = FrameCounts()
         self.warnings: list[MediaWarning] = []
-        self._container, self._stream = container, stream
-        self._sampler, self._limits, self._name = Sampler(hz), limits, name
+        self.clock = clock
+        self.disconnected = False
+        """Whether a live source ended: cameras do not, so whoever watches one connects again, with this `clock`."""
+        self._opened, self._limits, self._closely, self._now, self._pulse = opened, limits, closely, now, pulse
+        self._kinds = frozenset(self.media.container.split(","))
+        self._sampler, self._converter = Sampler(hz), Converter()
+        self._keeper = TimeKeeper(base, self.media.nominal_fps)
+        self._provenance: Provenance = "rtp" if opened.live else "container_cfr" if "avi" in self._kinds else "container"
+        self._lossy = bool(self._kinds & LOSSY) and self.media.codec == "h264" and closely is None
+        self._tainted = False
+        self._damaged_from: int | None = None
+        self._last_stamp: int | None = None
+        self._lost = 0
+        self._whole_group = False
+        self._group_from: int | None = None
+        self._arrived_s = 0.0
+        self._last_pts = 0
+        self._size: tuple[int, int] | None = None
         self._used = False
+        clock.join(
+            base,
+            wrap_bits=next((WRAP_BITS[kind] for kind in self._kinds if kind in WRAP_BITS), None),
+            jumps=bool(self._kinds & SEVERAL_TIMELINES),
+        )
 
-    def __enter__(self) -> FrameSource:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -139,7 +117,8 @@ class FrameSource:
         Raises:
             DecodeError: not one frame came out.
             MediaTooLarge: a limit was passed on the way.
-            SourceError: the source was iterated before.
+            SourceUnreachable: a URL fell silent before its first picture.
+            SourceError: the byte feed failed, or the source was iterated before.
         """
         if self._used:
             raise SourceError("A source can be read once.", expected="a newly opened source", got="one that was read before")
@@ -149,78 +128,212 @@ class FrameSource:
 
     def close(self) -> None:
         """Let go of the file or connection; may be called twice."""
-        self._container.close()
+        self._opened.close()
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds that another process spent on this source: none, it is decoded here."""
+        return 0.0
+
+    @property
+    def report(self) -> TimeReport:
+        """How the source keeps time, as far as it was read."""
+        counts, clock = self.counts, self.clock
+        return self._keeper.report(
+            provenance=self._provenance,
+            complete=self._closely is None,
+            counts={
+                "duplicates": counts.duplicate,
+                "no_pts": counts.no_pts,
+                "backward": counts.backward,
+                "wraps": clock.wraps,
+                "epochs": clock.epoch + 1,
+                "corrupt": counts.corrupt,
+                "tainted": counts.tainted,
+                "partial": counts.partial,
+                "decode_errors": counts.decode_errors,
+            },
+        )
 
     def _wanted(self) -> Iterator[Frame]:
-        provenance: Provenance = "container_cfr" if "avi" in self.media.container.split(",") else "container"
-        reformatter = VideoReformatter()
-        self._first_pts: int | None = None
-        self._last_pts: int | None = None
-        tainted = False
+        """Place every picture, convert the wanted ones.
+
+        All but live ones wait for the next: of two with one stamp the later counts, because encoders that split a key picture into two
+        access units send its first part alone (research/streaming.md, row 11).
+        """
+        held: _Held | None = None
+        carried: set[FrameFlag] = set()
         for picture in self._decoded():
-            self.counts.decoded += 1
-            if self.counts.decoded > self._limits.max_frames:
-                raise MediaTooLarge("The video has too many frames.", expected=f"at most {self._limits.max_frames} frames", got="more")
-            _check_pixels(picture.width, picture.height, self._limits)
-            if picture.is_corrupt:
-                self.counts.corrupt += 1
-            tainted = (tainted and not picture.key_frame) or picture.is_corrupt
-            if not self._in_order(picture.pts):
+            self._check(picture)
+            if picture.pts is not None and picture.pts < 0 and "mov" in self._kinds:
+                continue  # the edit list says that what comes before 0 is not shown
+            place = self.clock.place(picture.pts, self._arrival())
+            damage = self._damage(picture, place)
+            if place is None:
+                self._lost += 1
+                if picture.pts is None:
+                    self.counts.no_pts += 1
+                else:
+                    self.counts.backward += 1
                 continue
-            pts = picture.pts
-            assert pts is not None  # _in_order refused None
-            self._last_pts = pts
-            self._first_pts = pts if self._first_pts is None else self._first_pts
-            if float((pts - self._first_pts) * self.media.time_base) > self._limits.max_duration_s:
-                raise MediaTooLarge(
-                    "The video is too long.",
-                    expected=f"at most {self._limits.max_duration_s:.0f} s of media",
-                    got=f"more than {float((pts - self._first_pts) * self.media.time_base):.0f} s",
-                )
-            self._note_colour(picture)
-            if self._sampler.wants(pts, self.media.time_base):
-                self.counts.yielded += 1
-                flags: set[FrameFlag] = {"corrupt"} if picture.is_corrupt else {"tainted"} if tainted else set()
-                yield Frame(_rgb(picture, reformatter), pts, self.media.time_base, provenance, frozenset(flags))
+            if place.kind == "duplicate":
+                self.counts.duplicate += 1
+                if held is not None and held.place.pts == place.pts:
+                    held.picture, held.flags = picture, (held.flags - DAMAGE) | damage | {"duplicate"}
+                continue
+            if held is not None:
+                yield from self._shown(held)
+                held = None
+            carried |= self._breaks(place)
+            self._saw(place)
+            if self._sampler.wants(place.pts, self.media.time_base):
+                held = _Held(picture, place, carried | damage, self._lost)
+                carried, self._lost = set(), 0
+                if self._opened.live:
+                    yield from self._shown(held)
+                    held = None
+        if held is not None:
+            yield from self._shown(held)
+
+    def _shown(self, held: _Held) -> Iterator[Frame]:
+        """The picture as a Frame; nothing where it cannot be converted, which is counted as damage."""
+        try:
+            image = self._converter.rgb(held.picture)
+        except av.error.FFmpegError:
+            self.counts.decode_errors += 1
+            self._lost += 1 + held.dropped_before
+            return
+        if is_partial(held.picture):
+            self.counts.partial += 1
+            held.flags.add("partial")
+        self.counts.yielded += 1
+        yield Frame(
+            image=image,
+            pts=held.place.pts,
+            time_base=self.media.time_base,
+            provenance="arrival" if held.place.kind == "bridged_arrival" else self._provenance,
+            flags=frozenset(held.flags),
+            dropped_before=held.dropped_before,
+            epoch=held.place.epoch,
+            shift=held.place.shift,
+        )
 
     def _decoded(self) -> Iterator[VideoFrame]:
         """Every picture of the stream; damage is counted and stepped over until the demuxer itself gives up."""
         try:
-            for packet in self._container.demux(self._stream):
-                try:
-                    yield from packet.decode()
-                except av.error.ArgumentError as error:
-                    # The decoder refuses to open for max_pixels with this; later on it is damage like any other.
-                    if self.counts.decoded == 0:
-                        expected = _pixels(self._limits.max_pixels)
-                        raise MediaTooLarge("A picture has too many pixels.", expected=expected, got=_plain(error)) from error
-                    self.counts.decode_errors += 1
-                except av.error.FFmpegError:
-                    self.counts.decode_errors += 1
+            for packet in self._opened.container.demux(self._opened.stream):
+                if self._pulse is not None:
+                    self._pulse()
+                if self._opened.live:
+                    self._arrived_s = self._now()
+                yield from self._decode(packet) if self._closely is None else self._decode_closely(packet, self._closely)
+            self.disconnected = self._opened.live
+            return
         except (av.error.TimeoutError, av.error.ExitError) as error:
-            raise SourceUnreachable(
-                "The source stopped sending.", expected=f"data within {self._limits.read_timeout_s:g} s", got=_plain(error)
-            ) from error
+            expected = f"data within {self._limits.read_timeout_s:g} s"
+            if self.counts.decoded == 0:
+                raise SourceUnreachable("The source sends nothing.", expected=expected, got=plain(error)) from error
+            self._warn("stalled", f"The source fell silent ({plain(error)}); expected {expected}.")
+            self.disconnected = self._opened.live
+        except av.error.FFmpegError:
+            self.counts.decode_errors += 1
+        yield from self._drained()
+
+    def _decode(self, packet: Packet[VideoStream]) -> Iterator[VideoFrame]:
+        """What comes out when `packet` goes in: pictures of earlier packets too, where the order of showing is not that of decoding."""
+        try:
+            yield from self._opened.stream.codec_context.decode(packet)
+        except av.error.FFmpegError as error:
+            # With max_pixels set, a decoder that finds the picture too large does not even open.
+            if not self._opened.stream.codec_context.is_open and isinstance(error, av.error.ArgumentError):
+                expected = pixels(self._limits.max_pixels)
+                raise MediaTooLarge("A picture has too many pixels.", expected=expected, got=plain(error)) from error
+            self.counts.decode_errors += 1
+            self._lost += 1
+            self._damaged_from = packet.pts if packet.pts is not None else self._last_stamp
+
+    def _decode_closely(self, packet: Packet[VideoStream], closely: Collection[int]) -> Iterator[VideoFrame]:
+        """Key pictures alone, except where the whole group that follows one is wanted; the decoder starts anew at each border."""
+        if packet.size == 0:
+            yield from self._drained() if self._whole_group else ()
+            return
+        if packet.is_keyframe:
+            before, self._whole_group = self._whole_group, packet.pts in closely
+            if before and not self._whole_group:
+                yield from self._drained()
+            if not (before and self._whole_group):
+                self._opened.stream.codec_context.flush_buffers()
+                self._group_from = packet.pts
+        elif not self._whole_group:
+            return
+        for picture in self._decode(packet):
+            # Pictures shown before the key picture they follow need the group that was left out.
+            if picture.pts is None or self._group_from is None or picture.pts >= self._group_from:
+                yield picture
+        if not self._whole_group:
+            yield from self._drained()
+
+    def _drained(self) -> Iterator[VideoFrame]:
+        """The pictures that the decoder still holds."""
+        try:
+            yield from self._opened.stream.codec_context.decode(None)
         except av.error.FFmpegError:
             self.counts.decode_errors += 1
 
-    def _in_order(self, pts: int | None) -> bool:
-        """Count and refuse what has no time, repeats the last time or goes back; pictures before an edit list's start are not shown."""
-        if pts is None:
-            self.counts.no_pts += 1
-        elif self._last_pts is not None and pts == self._last_pts:
-            self.counts.duplicate += 1
-        elif self._last_pts is not None and pts < self._last_pts:
-            self.counts.backward += 1
-        else:
-            return not (pts < 0 and "mov" in self.media.container)
-        return False
+    def _check(self, picture: VideoFrame) -> None:
+        self.counts.decoded += 1
+        if self.counts.decoded > self._limits.max_frames:
+            raise MediaTooLarge("The video has too many frames.", expected=f"at most {self._limits.max_frames} frames", got="more")
+        size = (picture.width, picture.height)
+        if size != self._size:
+            check_pixels(*size, self._limits)
+            if self._size is not None:
+                self._warn(
+                    "size_changed", f"The size of the picture changes from {self._size[0]} x {self._size[1]} to {size[0]} x {size[1]}."
+                )
+            self._size = size
 
-    def _note_colour(self, picture: VideoFrame) -> None:
-        if picture.color_trc in HDR_TRANSFERS:
-            self._warn("hdr_not_tonemapped", "The video is HDR; it was converted to 8 bits without tone mapping.")
-        if picture.interlaced_frame:
-            self._warn("interlaced", "The video is interlaced; fields were not separated.")
+    def _damage(self, picture: VideoFrame, place: Place | None) -> set[FrameFlag]:
+        """Damage lasts until the next key picture, because every picture between is built on what came before it."""
+        stamp = self._last_stamp = picture.pts if picture.pts is not None else self._last_stamp
+        if picture.key_frame:
+            self._tainted = False
+        if self._damaged_from is not None and (stamp is None or stamp >= self._damaged_from):
+            self._tainted = self._tainted or not (picture.key_frame and stamp != self._damaged_from)
+            self._damaged_from = None
+        if place is not None and place.unexplained and self._lossy and not picture.key_frame:
+            self._tainted = True
+        if picture.is_corrupt:
+            self._tainted = True
+            self.counts.corrupt += 1
+            return {"corrupt"}
+        if self._tainted:
+            self.counts.tainted += 1
+            return {"tainted"}
+        return set()
+
+    def _breaks(self, place: Place) -> set[FrameFlag]:
+        """What happened to the time before this picture. Between key pictures there is no gap: what lies there was not looked at."""
+        if place.kind == "discontinuity":
+            return {"discontinuity"}
+        gap = place.kind in ("bridged_utc", "bridged_arrival") or (place.kind == "gap" and self._closely is None)
+        return {"gap"} if gap else set()
+
+    def _saw(self, place: Place) -> None:
+        self._last_pts = place.pts
+        self._keeper.saw(place.pts, self.counts.decoded - 1, gap="gap" in self._breaks(place))
+        if self._keeper.span_s > self._limits.max_duration_s:
+            raise MediaTooLarge(
+                "The video is too long.",
+                expected=f"at most {self._limits.max_duration_s:.0f} s of media",
+                got=f"more than {self._limits.max_duration_s:.0f} s",
+            )
+
+    def _arrival(self) -> Arrival | None:
+        if not self._opened.live:
+            return None
+        utc_us = self._opened.container.start_time_realtime
+        return Arrival(self._arrived_s, None if utc_us is None else utc_us / 1e6)
 
     def _warn(self, code: str, detail: str) -> None:
         if all(warning.code != code for warning in self.warnings):
@@ -228,181 +341,91 @@ class FrameSource:
 
     def _conclude(self) -> None:
         counts = self.counts
+        if self._opened.feed is not None:
+            self._opened.feed.raise_error(self._opened.name)
         if counts.yielded == 0:
-            raise DecodeError(
-                f"{self._name} could be opened, but no picture could be read.",
+            unstamped = 0 < counts.no_pts == counts.decoded
+            kind, says = (
+                (NoTimestamps, "has no timestamps") if unstamped else (DecodeError, "could be opened, but no picture could be read")
+            )
+            raise kind(
+                f"{self._opened.name} {says}.",
                 expected="at least one decodable frame with a timestamp",
                 got=f"{counts.decoded} decoded, {counts.no_pts} without a timestamp, {counts.decode_errors} errors",
             )
-        if counts.corrupt or counts.decode_errors:
-            self._warn("corrupt_frames", f"{counts.corrupt} damaged pictures, {counts.decode_errors} undecodable packets.")
-        if counts.duplicate or counts.backward or counts.no_pts:
+        for code in sorted(self._converter.repairs):
+            self._warn(code, REPAIRS[code])
+        if self.disconnected:
+            self._warn("disconnected", "The camera went away.")
+        if counts.corrupt or counts.decode_errors or counts.partial:
+            self._warn(
+                "corrupt_frames",
+                f"{counts.corrupt} damaged and {counts.partial} half-filled pictures, {counts.decode_errors} undecodable packets; "
+                f"{counts.tainted} more were built on damage.",
+            )
+        if counts.duplicate or counts.backward or counts.no_pts or self.clock.epoch or self.clock.wraps:
             self._warn(
                 "timestamps_repaired",
-                f"Dropped {counts.duplicate} repeated, {counts.backward} backward and {counts.no_pts} missing timestamps.",
+                f"{counts.duplicate} repeated, {counts.backward} backward and {counts.no_pts} missing timestamps, "
+                f"{self.clock.wraps} wraps, {self.clock.epoch} breaks of the timeline.",
             )
         declared = self.media.declared_duration_s
-        if declared is not None and self._last_pts is not None and self._first_pts is not None:
-            seen = float((self._last_pts - min(self._first_pts, 0)) * self.media.time_base)
+        if declared is not None and self._closely is None and not self.clock.epoch:
+            seen = float(
+                (self._last_pts - min(self._last_pts - round(self._keeper.span_s / self.media.time_base), 0)) * self.media.time_base
+            )
             if declared - seen > max(1.0, 0.05 * declared):
                 self._warn("truncated", f"The file says {declared:.1f} s, but its pictures end at {seen:.1f} s.")
 
 
-def read_frames(source: str | os.PathLike[str], *, hz: float | None = 12.0, limits: Limits | None = None) -> FrameSource:
-    """Open `source`, a path or an http(s) URL. The FrameSource yields Frames in order of time: all decoded, about `hz` a second converted.
+def read_frames(
+    source: Source,
+    *,
+    hz: float | None = 12.0,
+    limits: Limits | None = None,
+    closely: Collection[int] | None = None,
+    hwaccel: str | None = None,
+    clock: MediaClock | None = None,
+    name: str | None = None,
+    now: Callable[[], float] = time.monotonic,
+    pulse: Callable[[], None] | None = None,
+) -> FrameSource:
+    """Open `source`, to be iterated for its Frames in order of time: all decoded, about `hz` a second converted (None: all).
+
+    Args:
+        source: a path; an http(s) or rtsp(s) URL; or anything with `read(n)`, and `seek`, `tell`, `seekable` where it can go back.
+        closely: None decodes everything. Else only key pictures are, and the whole group after those whose stamp is in it: `()` for a first
+            look at an archive (8 times faster), then the stamps (`pts - shift`) of the key pictures worth a second.
+        hwaccel: hardware to decode with (`cuda`), where there is any; `media.decode_backend` says what it came to.
+        clock: of an earlier session of the same camera, so that the outage between becomes a real dt.
+        name: what to call the source in messages; its own name without directories or credentials if None.
+        now: the monotonic clock by which live packets arrive, in seconds; it bridges sessions, the model never sees it.
+        pulse: called at every packet, for whoever watches that the source is alive.
 
     Raises:
         SourceError: it cannot be opened as video; see the tree in `errors.py`.
     """
     limits = limits or Limits()
-    text = os.fspath(source)
-    scheme = text.split("://", 1)[0].lower() if "://" in text else None
-    size = None if scheme else _checked_file(Path(text))
-    name = _shown(text)
-    container = _open(text, scheme, limits, name)
+    opened = open_source(source, limits, hwaccel=hwaccel, known_as=name)
     try:
-        stream = _video_stream(container, limits, name)
-        media = MediaInfo(
-            container=container.format.name,
-            codec=stream.codec_context.name,
-            width=stream.codec_context.width,
-            height=stream.codec_context.height,
-            time_base=_time_base(stream),
-            nominal_fps=None if stream.average_rate is None else float(stream.average_rate),
-            declared_duration_s=_declared_duration(container, stream),
-            size_bytes=size,
-        )
+        frames = FrameSource(opened, hz=hz, limits=limits, closely=closely, clock=clock or MediaClock(), now=now, pulse=pulse)
     except BaseException:
-        container.close()
+        opened.close()
         raise
-    return FrameSource(container, stream, media, hz=hz, limits=limits, name=name)
+    if hwaccel is not None and opened.backend != hwaccel:
+        frames.warnings.append(MediaWarning("hwaccel_unavailable", f"{hwaccel} cannot decode here; the processor did."))
+    return frames
 
 
-def probe(source: str | os.PathLike[str], *, limits: Limits | None = None) -> MediaInfo:
+def probe(source: Source, *, limits: Limits | None = None) -> MediaInfo:
     """Open, check against `limits` and decode one picture; raises the error that reading would raise first."""
     with read_frames(source, hz=None, limits=limits) as frames:
         next(iter(frames))
         return frames.media
 
 
-def _checked_file(path: Path) -> int:
-    """Size of a readable regular file with content, or the reason why it is not one; a pipe or device would block for ever."""
-    try:
-        status = path.stat()
-    except FileNotFoundError as error:
-        raise SourceNotFound(f"There is no file {path.name}.", expected="an existing video file", got="no such file") from error
-    except (OSError, ValueError) as error:
-        raise SourceError(f"{path.name} cannot be looked at.", expected="a readable video file", got=_plain(error)) from error
-    if not stat.S_ISREG(status.st_mode):
-        kind = "a directory" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
-        raise NotAFile(f"{path.name} is {kind}.", expected="a video file", got=kind)
-    if status.st_size == 0:
-        raise EmptySource(f"{path.name} is empty.", expected="a video file", got="0 bytes")
-    if not os.access(path, os.R_OK):
-        raise SourceError(f"{path.name} may not be read.", expected="a readable video file", got="permission denied")
-    return status.st_size
-
-
-def _open(text: str, scheme: str | None, limits: Limits, name: str) -> InputContainer:
-    if scheme not in (None, "http", "https"):
-        raise UnsupportedMedia(f"{scheme}:// is not read here.", expected="a file or an http(s) URL", got=f"{scheme}://")
-    protocols = "file" if scheme is None else "http,https,tcp,tls"
-    options = {"protocol_whitelist": protocols, "format_whitelist": FORMATS}
-    if scheme is not None:
-        # A redirect could lead to an address that nobody checked.
-        options |= {"max_redirects": "0", "timeout": str(int(limits.open_timeout_s * 1e6))}
-    # The prefix keeps FFmpeg from reading a name like "concat:a|b" as a protocol.
-    url = f"file:{Path(text).absolute()}" if scheme is None else text
-    try:
-        container = av.open(url, "r", options=options, timeout=(limits.open_timeout_s, limits.read_timeout_s))
-    except (av.error.HTTPError, av.error.TimeoutError, av.error.ExitError, OSError) as error:
-        if scheme is None and not isinstance(error, PermissionError | FileNotFoundError):
-            raise _refused_format(text, name, error) from error
-        if scheme is None:
-            raise SourceError(f"{name} cannot be opened.", expected="a readable video file", got=_plain(error)) from error
-        raise SourceUnreachable(f"{name} cannot be reached.", expected="a URL that answers with a video", got=_plain(error)) from error
-    except (av.error.FFmpegError, ValueError) as error:
-        if scheme is not None and not isinstance(error, av.error.InvalidDataError):
-            raise SourceUnreachable(f"{name} cannot be reached.", expected="a URL that answers with a video", got=_plain(error)) from error
-        raise _refused_format(text, name, error) from error
-    return container
-
-
-def _refused_format(text: str, name: str, error: Exception) -> SourceError:
-    """Say what the bytes look like, since the demuxer only says no."""
-    head = b""
-    if "://" not in text:
-        with Path(text).open("rb") as file:
-            head = file.read(64)
-    if head.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*")) or (
-        head[:4] == b"RIFF" and head[8:12] == b"WEBP"
-    ):
-        return StillImage(f"{name} is a picture.", expected="a video", got="a still image")
-    if (
-        head.startswith((b"ID3", b"fLaC", b"OggS"))
-        or (head[:4] == b"RIFF" and head[8:12] == b"WAVE")
-        or head[:2] in (b"\xff\xfb", b"\xff\xf3")
-    ):
-        return NoVideoStream(f"{name} holds sound only.", expected="a video stream", got="audio")
-    got = "a text file or playlist" if head and all(byte in TEXT_BYTES for byte in head) else _plain(error)
-    return UnsupportedMedia(f"{name} is not a video that can be read.", expected=f"one of {FORMATS.replace(',', ', ')}", got=got)
-
-
-def _video_stream(container: InputContainer, limits: Limits, name: str) -> VideoStream:
-    if len(container.streams) > limits.max_streams:
-        raise MediaTooLarge(f"{name} has too many streams.", expected=f"at most {limits.max_streams}", got=str(len(container.streams)))
-    videos = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
-    if not videos:
-        kinds = sorted({str(stream.type) for stream in container.streams}) or ["nothing"]
-        raise NoVideoStream(f"{name} has no video stream.", expected="a video stream", got=", ".join(kinds))
-    stream = max(videos, key=lambda one: 0 if one.codec_context is None else one.codec_context.width * one.codec_context.height)
-    # PyAV 18.1 leaves the context None where FFmpeg has no decoder, or the header was cut off.
-    if stream.codec_context is None:
-        raise UnsupportedMedia(f"{name} uses a codec that cannot be decoded.", expected="a known video codec", got="an unknown one")
-    _check_pixels(stream.codec_context.width, stream.codec_context.height, limits)
-    # Slice threads, PyAV's default, hide damage: green pictures that are not marked corrupt. Frame threads mark them.
-    stream.thread_type = "FRAME"
-    stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
-    return stream
-
-
-def _check_pixels(width: int, height: int, limits: Limits) -> None:
-    if width * height > limits.max_pixels:
-        raise MediaTooLarge("The picture is too large.", expected=_pixels(limits.max_pixels), got=f"{width} x {height}")
-
-
-def _pixels(most: int) -> str:
-    return f"at most {most / 1e6:.1f} million pixels"
-
-
-def _time_base(stream: VideoStream) -> Fraction:
-    if stream.time_base is None:
-        raise UnsupportedMedia("The video stream has no time base.", expected="timestamps", got="none")
-    return Fraction(stream.time_base)
-
-
-def _declared_duration(container: InputContainer, stream: VideoStream) -> float | None:
+def _declared_duration(opened: Opened) -> float | None:
+    stream, container = opened.stream, opened.container
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     return None if container.duration is None else container.duration / 1e6
-
-
-def _rgb(picture: VideoFrame, reformatter: VideoReformatter) -> Image:
-    """uint8 (H, W, 3), turned as the container asks; PyAV itself does not turn."""
-    image = np.asarray(reformatter.reformat(picture, format="rgb24").to_ndarray(), dtype=np.uint8)
-    turns = round(picture.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
-
-
-def _plain(error: Exception) -> str:
-    """FFmpeg's reason without the path or URL that it adds: directories of the server and credentials are nobody's business."""
-    reason = error.strerror if isinstance(error, OSError | av.error.FFmpegError) else str(error)
-    return reason or type(error).__name__
-
-
-def _shown(text: str) -> str:
-    """The name to use in messages: no directories, and no credentials or query of a URL."""
-    if "://" not in text:
-        return Path(text).name
-    parts = urlsplit(text)
-    return f"{parts.scheme}://{parts.hostname or ''}{parts.path}"

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from pipelines.faces import Face
-from pipelines.frames import Image
+from pipelines.media import Image
 from pipelines.verdict import ReasonCode
 
 # Below 80 px half of all real faces were called fake in the pilot study: the cue is smaller than a pixel of the source.

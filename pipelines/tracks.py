@@ -17,7 +17,7 @@ from scipy.optimize import linear_sum_assignment
 
 from models.face_detector import FaceDetector
 from pipelines.faces import Face, find_faces, refine_faces
-from pipelines.frames import Frame, Image
+from pipelines.media import Frame, Image
 
 FIND_EVERY_S: Final = 0.5
 FORGET_AFTER_S: Final = 2.0

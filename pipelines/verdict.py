@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from pipelines.frames import FrameCounts, Image, MediaInfo, MediaWarning
+from pipelines.media import FrameCounts, Image, MediaInfo, MediaWarning
 
 VerdictName = Literal["manipulated", "no_evidence", "inconclusive", "not_applicable"]
 ReasonCode = Literal[

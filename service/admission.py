@@ -7,7 +7,8 @@ import asyncio
 from fastapi import Request
 from sqlalchemy.exc import IntegrityError
 
-from pipelines.frames import MediaInfo, probe
+from pipelines.frames import probe
+from pipelines.media import MediaInfo
 from service.database import AnalysisRow, now
 from service.ids import new_id
 from service.problems import IdempotencyKeyReused, MalformedUpload

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from pipelines.frames import Image
+from pipelines.media import Image
 from pipelines.verdict import REASON_WORDS, AnalysisReport
 from service import __version__
 from service.plot import timeline_png

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from pipelines.frames import Limits
+from pipelines.media import Limits
 from service.problems import ServiceError
 
 MIB = 1024**2

@@ -40,7 +40,10 @@ BREACHES = {
     "one way: service -> pipelines -> models": ("pipelines/breach.py", "import service.settings"),
     "models know no video and no web": ("models/breach.py", "import cv2"),
     "pipelines know no web, no rows and no terminal": ("pipelines/breach.py", "import fastapi"),
-    "only pipelines.frames reads with av, only pipelines.training.reencode writes": ("service/breach.py", "import av"),
+    "only the hall reads with av (frames, containers, pictures), only pipelines.training.reencode writes": (
+        "service/breach.py",
+        "import av",
+    ),
     "only models.face_detector imports facenet_pytorch": ("models/breach.py", "import facenet_pytorch"),
 }
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.frames import Image
+from pipelines.media import Image
 from pipelines.training.reencode import reencode
 
 HEAVY_SHARE: Final = 0.4

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from pipelines.faces import CROP_PX
-from pipelines.frames import Image
+from pipelines.media import Image
 from pipelines.training.degradations import Wear, warp_crop, warp_mask
 from pipelines.training.portraits import Portrait
 from pipelines.training.pseudo_fakes import Clip, Kind, make_fake, usable_points

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.frames import Image
+from pipelines.media import Image
 
 Points = NDArray[np.float32]
 Soft = NDArray[np.float32]

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from models.face_detector import FaceDetector
 from pipelines.errors import PipelineError
 from pipelines.faces import CROP_PX, CROP_VERSION, Face, align, find_faces, similarity
-from pipelines.frames import Image, read_frames
+from pipelines.frames import read_frames
+from pipelines.media import Image
 from pipelines.tracks import FaceTracker
 from pipelines.training.manifest import Record, split_of
 

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.frames import Image
+from pipelines.media import Image
 from pipelines.training.degradations import through_jpeg
 from pipelines.training.masks import MaskRecipe, Points, Soft, smooth_field, template_points
 

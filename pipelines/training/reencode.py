@@ -13,7 +13,7 @@ import numpy as np
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from pipelines.frames import Image
+from pipelines.media import Image
 
 _OPTIONS: dict[str, dict[str, str]] = {
     # Macroblock trees make x264 give other bits from run to run on pictures this small (measured: 24 of 25 runs differed, without: none).

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from models.encoder import FaceEncoder
 from pipelines.faces import CROP_PX
-from pipelines.frames import Image
+from pipelines.media import Image
 from pipelines.training.degradations import Wear
 from pipelines.training.portraits import Portrait
 from pipelines.training.pseudo_fakes import Clip, draw_kind, make_fake, usable_points

@@ -11,7 +11,8 @@ import pytest
 
 from pipelines.analysis import Analysis, Model, Progress, analyse, load_model
 from pipelines.errors import AnalysisCancelled, TimestampError
-from pipelines.frames import Frame, read_frames
+from pipelines.frames import read_frames
+from pipelines.media import Frame
 from pipelines.verdict import Score
 from tests import clips
 from tests.support import require

@@ -23,7 +23,8 @@ from pipelines.errors import (
     StillImage,
     UnsupportedMedia,
 )
-from pipelines.frames import Limits, probe, read_frames
+from pipelines.frames import probe, read_frames
+from pipelines.media import Limits
 from tests import clips
 
 
@@ -179,7 +180,7 @@ def test_a_silent_server_ends_in_time() -> None:
             probe(f"http://127.0.0.1:{silent.getsockname()[1]}/a.mp4", limits=Limits(open_timeout_s=0.5, read_timeout_s=0.5))
 
 
-@pytest.mark.parametrize("url", ["rtsp://camera/1", "ftp://host/a.mp4", "concat://a"])
+@pytest.mark.parametrize("url", ["srt://camera/1", "ftp://host/a.mp4", "concat://a"])
 def test_other_schemes_are_refused(url: str) -> None:
     with pytest.raises(UnsupportedMedia, match="is not read here"):
         probe(url)

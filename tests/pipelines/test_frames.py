@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.errors import MediaTooLarge, SourceError
-from pipelines.frames import Frame, Limits, probe, read_frames
+from pipelines.frames import probe, read_frames
+from pipelines.media import Frame, Limits
 from pipelines.sampling import Sampler
 from tests.clips import cut_short, face_clip, face_frame, regular_pts, variable_pts, write_clip
 

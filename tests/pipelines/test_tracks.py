@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.face_detector import FaceDetector
-from pipelines.frames import Frame, Image
+from pipelines.media import Frame, Image
 from pipelines.tracks import FaceTracker, Observations
 from tests.clips import empty_frame, face_frame
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 
 from models.calibration import probability
-from pipelines.frames import FrameCounts, MediaInfo, MediaWarning
+from pipelines.media import FrameCounts, MediaInfo, MediaWarning
 from pipelines.verdict import (
     AnalysisReport,
     Coverage,

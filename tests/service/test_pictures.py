@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from pipelines.frames import Image
+from pipelines.media import Image
 from pipelines.verdict import AnalysisReport
 from service.plot import timeline_png
 from service.report import crop_images, html_report

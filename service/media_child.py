@@ -1,0 +1,202 @@
+"""The decode child: one descriptor or URL comes in, Frames go out through shared memory. Forked by the zygote below, for one source each.
+
+The zygote is a small clean process (no secrets in its environment, no threads, no open files of the service) that has imported the decoder
+once and forks a child for every source, in a few milliseconds. It dies with the service; its children die with it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import resource
+import selectors
+import signal
+import socket
+import time
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from models.errors import Refusal
+from pipelines.containers import preload
+from pipelines.errors import MediaTooLarge
+from pipelines.frames import read_frames
+from pipelines.media import FrameCounts
+from service.media_wire import FRAME_SLOTS, MAX_MESSAGE_BYTES, Alive, Ended, Message, Opened, Refused, Request, shown
+
+PULSE_S: Final = 0.5
+FAULT: Final = 70  # EX_SOFTWARE of sysexits.h: a mistake of ours, with its traceback on stderr
+# The child's descriptors, in order: 0 to 2 are /dev/null, then these.
+TALK, FRAMES, MEDIA = 3, 4, 5
+URL_FILES: Final = 64  # sockets, certificates, the resolver's files
+PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38  # linux/prctl.h
+CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000  # linux/sched.h
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def serve(control_fd: int) -> None:
+    """The zygote: fork a child for each packet of descriptors on the control socket; the last of them is told its pid, and how it ended."""
+    preload()
+    control = socket.socket(fileno=control_fd)
+    wake_reader, wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(wake_writer)
+    signal.signal(signal.SIGCHLD, lambda _signal, _frame: None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal goes to the whole group; the service decides who stops
+    told: dict[int, int] = {}
+    with selectors.DefaultSelector() as ready:
+        ready.register(control, selectors.EVENT_READ)
+        ready.register(wake_reader, selectors.EVENT_READ)
+        while True:
+            for key, _ in ready.select():
+                if key.fileobj is not control:
+                    with suppress(BlockingIOError):
+                        os.read(wake_reader, 4096)
+                    _reap(told)
+                    continue
+                packet, descriptors, _flags, _address = socket.recv_fds(control, 16, 8)
+                if not packet:
+                    return
+                *given, exit_writer = descriptors
+                pid = os.fork()
+                if pid == 0:
+                    _become(given)
+                os.write(exit_writer, f"{pid}\n".encode())
+                told[pid] = exit_writer
+                for descriptor in given:
+                    os.close(descriptor)
+
+
+def _reap(told: dict[int, int]) -> None:
+    while told:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == 0:
+            return
+        writer = told.pop(pid)
+        with suppress(BrokenPipeError):
+            os.write(writer, f"{status}\n".encode())
+        os.close(writer)
+
+
+def _become(given: list[int]) -> None:
+    """In the fork: keep the given descriptors and nothing else, decode, and never return into the zygote's loop."""
+    try:
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        # Twice, since one of them may stand where another is to go.
+        high = [os.dup2(descriptor, 64 + n) for n, descriptor in enumerate(given)]
+        for n, descriptor in enumerate(high):
+            os.dup2(descriptor, TALK + n)
+        os.closerange(TALK + len(given), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        talk = socket.socket(fileno=TALK)
+        request = Request.model_validate_json(talk.recv(MAX_MESSAGE_BYTES))
+        # mmap keeps a duplicate of its descriptor: the one more that the child may have.
+        slots = mmap.mmap(FRAMES, FRAME_SLOTS * 3 * request.limits.max_pixels)
+        isolated = _lock_up(request, files=TALK + len(given) + 1)
+        _decode(request, talk, slots, isolated)
+        os._exit(0)
+    except BaseException:  # whatever it is, a fork must not run on as a second zygote
+        traceback.print_exc()
+    finally:
+        os._exit(FAULT)
+
+
+def _lock_up(request: Request, *, files: int) -> bool:
+    """Take away what decoding does not need; True when the network is gone too."""
+    limits = request.limits
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE
+    memory = mapped + limits.max_memory_bytes
+    isolated = request.url is None and (_libc.unshare(CLONE_NEWNET) == 0 or _libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0)
+    _libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    for what, most in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_NOFILE, files if request.url is None else URL_FILES),
+    ):
+        resource.setrlimit(what, (most, most))
+    resource.setrlimit(resource.RLIMIT_CPU, (limits.max_cpu_s, limits.max_cpu_s + 1))
+    return isolated
+
+
+def _decode(request: Request, talk: socket.socket, slots: mmap.mmap, isolated: bool) -> None:
+    """Read the source to its end, or to the reason why not."""
+    child = _Child(request, talk, slots)
+    try:
+        child.run(isolated)
+    except Refusal as refusal:
+        _say(talk, Refused(slug=refusal.slug, detail=refusal.detail, expected=refusal.expected, got=refusal.got))
+    except MemoryError:
+        most = f"at most {request.limits.max_memory_bytes >> 20} MiB"
+        _say(talk, Refused(slug=MediaTooLarge.slug, detail="Decoding takes too much memory.", expected=most, got="more"))
+    except ConnectionError:
+        return  # nobody wants the frames any more
+
+
+class _Child:
+    """One source and the slots that its Frames go through."""
+
+    def __init__(self, request: Request, talk: socket.socket, slots: mmap.mmap) -> None:
+        self._request, self._talk, self._slots = request, talk, slots
+        self._slot_bytes = 3 * request.limits.max_pixels
+        self._free = list(range(FRAME_SLOTS))
+        self._pulse_due = time.monotonic() + PULSE_S
+        self._counts = FrameCounts()
+
+    def run(self, isolated: bool) -> None:
+        request = self._request
+        with read_frames(
+            request.url or _Media(),
+            hz=request.hz,
+            limits=request.limits,
+            closely=request.closely,
+            hwaccel=request.hwaccel,
+            name=request.name,
+            pulse=self._pulse,
+        ) as frames:
+            self._counts = frames.counts
+            _say(self._talk, Opened(media=frames.media, isolated=isolated))
+            for frame in frames:
+                slot = self._free_slot()
+                pixels = frame.image.reshape(-1)
+                start = slot * self._slot_bytes
+                self._slots[start : start + pixels.size] = pixels.data
+                _say(self._talk, shown(frame, slot, frames.counts.decoded))
+            _say(
+                self._talk,
+                Ended(
+                    counts=frames.counts,
+                    warnings=frames.warnings,
+                    report=frames.report,
+                    disconnected=frames.disconnected,
+                    cpu_s=time.process_time(),
+                ),
+            )
+
+    def _free_slot(self) -> int:
+        while not self._free:
+            given = self._talk.recv(1)
+            if not given:
+                raise BrokenPipeError
+            self._free.append(given[0])
+        return self._free.pop()
+
+    def _pulse(self) -> None:
+        if time.monotonic() >= self._pulse_due:
+            self._pulse_due = time.monotonic() + PULSE_S
+            _say(self._talk, Alive(decoded=self._counts.decoded))
+
+
+class _Media:
+    """The descriptor that came along: a file, which can be sought, or the feed's pipe, which cannot."""
+
+    def __init__(self) -> None:
+        self._file = os.fdopen(MEDIA, "rb", buffering=0)
+        self.read, self.seek, self.tell, self.seekable = self._file.read, self._file.seek, self._file.tell, self._file.seekable
+
+
+def _say(talk: socket.socket, message: Message) -> None:
+    talk.send(message.model_dump_json().encode())

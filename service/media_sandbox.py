@@ -1,0 +1,381 @@
+"""Untrusted media, decoded by somebody else: a path, URL or byte feed comes in, Frames go out, and what it does to its decoder stays there.
+
+Used by `jobs.py`, `admission.py` and the command line wherever `pipelines.frames` would be; `media_child.py` is the other side.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import numpy as np
+from pydantic import ValidationError
+
+from pipelines import errors
+from pipelines.byte_feed import Readable, open_file
+from pipelines.errors import DecodeError, DecoderCrashed, DecoderStalled, FeedFailed, MediaTooLarge, PipelineError, SourceError
+from pipelines.image_pool import ImagePool
+from pipelines.media import Frame, FrameCounts, Limits, MediaInfo, MediaWarning
+from pipelines.time_report import TimeReport
+from service.media_wire import FRAME_SLOTS, MAX_MESSAGE_BYTES, Alive, Ended, FromChild, Opened, Refused, Request, Shown, from_child
+
+# glibc gives large blocks back to the system at once and asks for them again: at 720p that is half of the cost of converting a picture.
+CHILD_ENVIRONMENT: Final = {
+    "MALLOC_MMAP_THRESHOLD_": str(64 * 1024**2),
+    "MALLOC_TRIM_THRESHOLD_": str(256 * 1024**2),
+    "OPENBLAS_NUM_THREADS": "1",
+    "LC_ALL": "C.UTF-8",
+}
+# FFmpeg raises for a silent URL after twice the time it was given (research/streaming.md, section 0.6); it gets to say so itself.
+GRACE_S: Final = 2.0
+FEED_PIECE: Final = 64 * 1024
+
+_CLASSES: Final[dict[str, type[PipelineError]]] = {
+    kind.slug: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, PipelineError)
+}
+
+
+class MediaSandbox:
+    """Starts a decode child for each source. May be used by many threads; a context manager that ends with all its children."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._zygote: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+
+    @staticmethod
+    def supported() -> bool:
+        """Whether this system has what the child needs (Linux does)."""
+        return hasattr(os, "memfd_create") and hasattr(os, "pidfd_open") and hasattr(socket, "SOCK_SEQPACKET")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the zygote; its children end with it."""
+        with self._lock:
+            if self._control is not None:
+                self._control.close()
+            if self._zygote is not None:
+                self._zygote.wait()
+            self._control = self._zygote = None
+
+    def read_frames(
+        self,
+        source: str | os.PathLike[str] | Readable,
+        *,
+        hz: float | None = 12.0,
+        limits: Limits | None = None,
+        closely: Collection[int] | None = None,
+        hwaccel: str | None = None,
+    ) -> SandboxedFrames:
+        """As `pipelines.frames.read_frames`, in a child.
+
+        Raises:
+            SourceError: as there.
+            DecoderCrashed, DecoderStalled: the child died of this source, or gave no answer in time.
+        """
+        limits = limits or Limits()
+        with ExitStack() as given:
+            url, name, media, pump = None, "the byte feed", None, None
+            if isinstance(source, str | os.PathLike) and "://" in os.fspath(source):
+                url = os.fspath(source)
+            elif isinstance(source, str | os.PathLike):
+                name = Path(source).name
+                media = given.enter_context(open_file(Path(source))).fileno()
+            else:
+                media, writer = os.pipe()
+                given.callback(os.close, media)
+                pump = _Pump(source, writer)
+            request = Request(
+                url=url,
+                name=name,
+                hz=hz,
+                limits=limits,
+                closely=None if closely is None else frozenset(closely),
+                hwaccel=hwaccel,
+            )
+            return SandboxedFrames(_Child(self, request, media), request, pump)
+        raise AssertionError("ExitStack swallows nothing")
+
+    def probe(self, source: str | os.PathLike[str] | Readable, *, limits: Limits | None = None) -> MediaInfo:
+        """As `pipelines.frames.probe`, in a child."""
+        with self.read_frames(source, hz=None, limits=limits) as frames:
+            next(iter(frames))
+            return frames.media
+
+    def fork(self, descriptors: list[int]) -> None:
+        """Have the zygote fork a child that keeps `descriptors`; the last is where its pid and its status will be written."""
+        with self._lock:
+            if self._zygote is None or self._zygote.poll() is not None:
+                self._start()
+            assert self._control is not None
+            socket.send_fds(self._control, [b"fork"], descriptors)
+
+    def _start(self) -> None:
+        if self._control is not None:
+            self._control.close()
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._zygote = subprocess.Popen(
+                [sys.executable, "-I", "-c", f"from service.media_child import serve; serve({theirs.fileno()})"],
+                env=CHILD_ENVIRONMENT,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+            )
+
+
+class _Child:
+    """One forked child: its socket, its slots of shared memory, its life and death."""
+
+    def __init__(self, sandbox: MediaSandbox, request: Request, media: int | None) -> None:
+        self._slot_bytes = 3 * request.limits.max_pixels
+        with ExitStack() as ours, ExitStack() as theirs:
+            self.talk, talk = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            ours.callback(self.talk.close)
+            theirs.callback(talk.close)
+            frames = os.memfd_create("frames", os.MFD_CLOEXEC)
+            theirs.callback(os.close, frames)
+            os.ftruncate(frames, FRAME_SLOTS * self._slot_bytes)
+            self._slots = mmap.mmap(frames, FRAME_SLOTS * self._slot_bytes, prot=mmap.PROT_READ)
+            ours.callback(self._slots.close)
+            life, exit_writer = os.pipe2(os.O_CLOEXEC)
+            self._life = ours.enter_context(os.fdopen(life, "r"))
+            theirs.callback(os.close, exit_writer)
+            sandbox.fork([talk.fileno(), frames, *([] if media is None else [media]), exit_writer])
+            theirs.close()
+            self.pid = int(self._life.readline() or 0)
+            # A pid may be somebody else's by the time a signal is sent; a descriptor of the process never is.
+            self._process: int | None = None
+            with suppress(ProcessLookupError):
+                self._process = os.pidfd_open(self.pid) if self.pid else None
+            if self._process is not None:
+                ours.callback(os.close, self._process)
+            with suppress(ConnectionError):
+                self.talk.send(request.model_dump_json().encode())
+            self._open = ours.pop_all()
+
+    def kill(self) -> None:
+        """End it at once, whatever it does; stopped processes too."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._process, signal.SIGKILL)
+
+    def status(self) -> int | None:
+        """Its wait status, once it has died; None if the zygote died too."""
+        line = self._life.readline()
+        return int(line) if line else None
+
+    def pixels(self, slot: int, size: int) -> memoryview:
+        """What lies in a slot; raises DecoderCrashed if that cannot be."""
+        if size > self._slot_bytes:
+            raise DecoderCrashed("The decoder sent a picture above the limit.", expected=f"at most {self._slot_bytes} bytes", got=str(size))
+        return memoryview(self._slots)[slot * self._slot_bytes : slot * self._slot_bytes + size]
+
+    def close(self) -> None:
+        """Kill it and let go of everything."""
+        if not self._life.closed:
+            self.kill()
+            self._open.close()
+
+
+class _Pump(threading.Thread):
+    """Carries a byte feed into the child's pipe, since a child cannot call back; keeps what the feed raised."""
+
+    def __init__(self, source: Readable, writer: int) -> None:
+        super().__init__(name="media-feed", daemon=True)
+        self.error: Exception | None = None
+        self.waiting = False
+        """Whether the feed, not the child, is what everybody waits for."""
+        self._source, self._writer = source, writer
+
+    def run(self) -> None:
+        with os.fdopen(self._writer, "wb", buffering=0) as pipe, suppress(BrokenPipeError):
+            while True:
+                self.waiting = True
+                try:
+                    piece = memoryview(self._source.read(FEED_PIECE))
+                except Exception as error:  # anything: it is raised again to whoever reads the frames
+                    self.error = error
+                    return
+                finally:
+                    self.waiting = False
+                if not piece:
+                    return
+                while piece:
+                    piece = piece[pipe.write(piece) :]
+
+
+class SandboxedFrames:
+    """An opened source in a child, to be iterated once; see `pipelines.media.Frames`."""
+
+    def __init__(self, child: _Child, request: Request, pump: _Pump | None) -> None:
+        self._child, self._request, self._pump = child, request, pump
+        self._pool = ImagePool()
+        self._waited_s = 0.0
+        self._used = False
+        self._ended: Ended | None = None
+        self.counts = FrameCounts()
+        self.warnings: list[MediaWarning] = []
+        self.disconnected = False
+        try:
+            if pump is not None:
+                pump.start()
+            limits = request.limits
+            opened = self._receive(limits.open_timeout_s + GRACE_S)
+            if not isinstance(opened, Opened):
+                raise self._untrue(opened)
+        except BaseException:
+            self.close()
+            raise
+        self.media = opened.media
+        self.isolated = opened.isolated
+        """Whether the child had no network."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the wanted Frames in order of time; raises what `FrameSource` does, and DecoderCrashed and DecoderStalled."""
+        if self._used:
+            raise SourceError("A source can be read once.", expected="a newly opened source", got="one that was read before")
+        self._used = True
+        limits = self._request.limits
+        patience_s = limits.read_timeout_s if self._request.url is None else 2 * limits.read_timeout_s + GRACE_S
+        while True:
+            match self._receive(patience_s):
+                case Shown() as shown:
+                    yield self._frame(shown)
+                case Alive(decoded=decoded):
+                    self.counts.decoded = decoded
+                case Ended() as ended:
+                    self._ended, self.counts, self.disconnected = ended, ended.counts, ended.disconnected
+                    self.warnings = ended.warnings
+                    self._raise_feed_error()
+                    return
+                case Opened() as other:
+                    raise self._untrue(other)
+
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._child.pid
+
+    @property
+    def report(self) -> TimeReport:
+        """How the source keeps time; there once it was read to its end."""
+        if self._ended is None:
+            raise DecodeError("The source was not read to its end.", expected="a report at the end", got="none yet")
+        return self._ended.report
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds that the child spent; 0 until the end."""
+        return 0.0 if self._ended is None else self._ended.cpu_s
+
+    def close(self) -> None:
+        """Kill the child and free its memory; may be called twice, and from another thread to make an iteration end."""
+        self._child.close()
+
+    def _frame(self, shown: Shown) -> Frame:
+        size = shown.height * shown.width * 3
+        image = self._pool.take(shown.height, shown.width)
+        with self._child.pixels(shown.slot, size) as pixels:
+            np.copyto(image.reshape(-1), np.frombuffer(pixels, np.uint8))
+        with suppress(ConnectionError):  # it has died since; the next message will say so
+            self._child.talk.send(bytes([shown.slot]))
+        self.counts.decoded = shown.decoded
+        self.counts.yielded += 1
+        return Frame(
+            image=image,
+            pts=shown.pts,
+            time_base=self.media.time_base,
+            provenance=shown.provenance,
+            flags=shown.flags,
+            dropped_before=shown.dropped_before,
+            epoch=shown.epoch,
+            shift=shown.shift,
+        )
+
+    def _receive(self, patience_s: float) -> FromChild:
+        """The next message; refusals are raised, and so are silence and death."""
+        self._wait(patience_s)
+        try:
+            packet = self._child.talk.recv(MAX_MESSAGE_BYTES)
+        except ConnectionError:
+            packet = b""
+        if not packet:
+            self._raise_feed_error()
+            raise self._death()
+        try:
+            message = from_child.validate_json(packet)
+        except ValidationError as error:
+            raise DecoderCrashed("The decoder's answer makes no sense.", expected="a message", got=f"{len(packet)} bytes") from error
+        if isinstance(message, Refused):
+            self._raise_feed_error()
+            kind = _CLASSES.get(message.slug, DecodeError)
+            raise kind(message.detail, expected=message.expected, got=message.got)
+        return message
+
+    def _wait(self, patience_s: float) -> None:
+        """Until there is a message. Only time that the child keeps us waiting counts: not ours between two Frames, nor a feed's."""
+        silent_s = 0.0
+        while True:
+            started = time.monotonic()
+            ready, _, _ = select.select([self._child.talk], [], [], min(0.25, patience_s))
+            if ready:
+                return
+            if self._pump is not None and self._pump.waiting:
+                continue
+            silent_s += time.monotonic() - started
+            self._waited_s += time.monotonic() - started
+            most = self._request.limits.max_wall_s
+            if silent_s >= patience_s or self._waited_s >= most:
+                self.close()
+                expected = f"an answer within {patience_s:g} s" if silent_s >= patience_s else f"an end within {most:g} s"
+                raise DecoderStalled(f"{self._request.name} kept its decoder busy too long.", expected=expected, got="none; it was ended")
+
+    def _death(self) -> DecodeError | MediaTooLarge:
+        status = self._child.status()
+        name = self._request.name
+        if status is None:
+            return DecoderCrashed(f"{name} could not be decoded: the decoder's parent died.", expected="a living decoder", got="none")
+        number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+        if number == signal.SIGXCPU:
+            most = f"at most {self._request.limits.max_cpu_s} s of CPU time"
+            return MediaTooLarge(f"{name} takes too long to decode.", expected=most, got="more")
+        if number is not None:
+            got = signal.Signals(number).name + (" (killed, or out of memory)" if number == signal.SIGKILL else "")
+        else:
+            got = f"exit status {os.waitstatus_to_exitcode(status)}"
+        return DecoderCrashed(f"{name} made its decoder fail.", expected="frames, or a refusal", got=got)
+
+    def _raise_feed_error(self) -> None:
+        if self._pump is not None and self._pump.error is not None:
+            error = self._pump.error
+            raise FeedFailed(
+                "The byte feed failed while it was read.", expected="bytes from read(n)", got=f"{type(error).__name__}: {error}"
+            ) from error
+
+    def _untrue(self, message: FromChild) -> DecoderCrashed:
+        return DecoderCrashed("The decoder's answer makes no sense here.", expected="another message", got=json.dumps(message.kind))

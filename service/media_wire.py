@@ -1,0 +1,108 @@
+"""What the decode child and its parent say to each other: JSON both ways, checked by the parent, because the child reads hostile media.
+
+Frames travel beside it in shared memory (`FRAME_SLOTS` slots of the largest picture allowed); `Shown` says which slot holds one, and the
+parent answers with the slot's number as one byte when it has copied it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from pipelines.media import Frame, FrameCounts, FrameFlag, Limits, MediaInfo, MediaWarning
+from pipelines.time_report import Provenance, TimeReport
+
+FRAME_SLOTS: Final = 4
+MAX_MESSAGE_BYTES: Final = 256 * 1024
+
+
+class Message(BaseModel):
+    """Base of what is said."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Request(Message):
+    """Parent to child, once: what to read. A file or feed is the descriptor that comes along, called `name`; only a URL is spelt out."""
+
+    url: str | None
+    name: str
+    hz: float | None
+    limits: Limits
+    closely: frozenset[int] | None
+    hwaccel: str | None
+
+
+class Opened(Message):
+    """The source is a video."""
+
+    kind: Literal["opened"] = "opened"
+    media: MediaInfo
+    isolated: bool
+    """Whether the child has no network."""
+
+
+class Shown(Message):
+    """A Frame lies in `slot`."""
+
+    kind: Literal["shown"] = "shown"
+    slot: int = Field(ge=0, lt=FRAME_SLOTS)
+    height: int = Field(ge=1)
+    width: int = Field(ge=1)
+    pts: int
+    provenance: Provenance
+    flags: frozenset[FrameFlag]
+    dropped_before: int
+    epoch: int
+    shift: int
+    decoded: int
+
+
+class Alive(Message):
+    """Nothing to show yet, but the child works."""
+
+    kind: Literal["alive"] = "alive"
+    decoded: int
+
+
+class Ended(Message):
+    """There are no more Frames."""
+
+    kind: Literal["ended"] = "ended"
+    counts: FrameCounts
+    warnings: list[MediaWarning]
+    report: TimeReport
+    disconnected: bool
+    cpu_s: float
+
+
+class Refused(Message):
+    """A typed refusal; `slug` names its class."""
+
+    kind: Literal["refused"] = "refused"
+    slug: str
+    detail: str
+    expected: str
+    got: str
+
+
+FromChild = Annotated[Opened | Shown | Alive | Ended | Refused, Field(discriminator="kind")]
+from_child: Final[TypeAdapter[FromChild]] = TypeAdapter(FromChild)
+
+
+def shown(frame: Frame, slot: int, decoded: int) -> Shown:
+    """What is said of `frame`, whose pixels lie in `slot`."""
+    height, width = frame.image.shape[:2]
+    return Shown(
+        slot=slot,
+        height=height,
+        width=width,
+        pts=frame.pts,
+        provenance=frame.provenance,
+        flags=frame.flags,
+        dropped_before=frame.dropped_before,
+        epoch=frame.epoch,
+        shift=frame.shift,
+        decoded=decoded,
+    )
