@@ -24,11 +24,12 @@ from pipelines.errors import AnalysisCancelled, TimestampError
 from pipelines.faces import Face, align
 from pipelines.frames import read_frames
 from pipelines.judgement import Judge, Moment, Sighting, TrackRecord
-from pipelines.media import Frame, Image, Limits
+from pipelines.media import DAMAGE, Frame, Image, Limits, Reader
 from pipelines.model import Model, load_model
 from pipelines.profile import StageClock
 from pipelines.quality import why_unusable
 from pipelines.tracks import FaceTracker, Observation
+from pipelines.triage import triage
 from pipelines.verdict import AnalysisReport, EvidenceCrop, ReasonCode, Score, Verdict
 
 __all__ = ["Analysis", "Model", "Progress", "analyse", "load_model"]
@@ -77,9 +78,12 @@ class Analysis:
             observed = self._tracker.update(frame)
         for track in observed.ended:
             self._memories.pop(track, None)
+        damaged = bool(frame.flags & DAMAGE)
         with self.clock.stage("crops"):
             crops = [align(frame.image, seen.face.points) for seen in observed.seen]
-            reasons = [why_unusable(seen.face, crop) for seen, crop in zip(observed.seen, crops, strict=True)]
+            reasons: list[ReasonCode | None] = [
+                "decode_error" if damaged else why_unusable(seen.face, crop) for seen, crop in zip(observed.seen, crops, strict=True)
+            ]
         usable = [i for i, reason in enumerate(reasons) if reason is None]
         with self.clock.stage("encoder"):
             seen_by_eye = [self._see(crops[i]) for i in usable]
@@ -89,7 +93,9 @@ class Analysis:
             self._score(frame, seen, crop, reason, judged.get(seen.track))
             for seen, crop, reason in zip(observed.seen, crops, reasons, strict=True)
         ]
-        self._sightings.append(Sighting(frame.pts, tuple(judged), _reason_of_frame(observed.seen, reasons)))
+        self._sightings.append(
+            Sighting(frame.pts, tuple(judged), _reason_of_frame(observed.seen, reasons, damaged=damaged), "sparse" in frame.flags)
+        )
         self.scores += scores
         return scores
 
@@ -201,10 +207,15 @@ def analyse(
     *,
     hz: float | None = DEFAULT_HZ,
     limits: Limits | None = None,
+    triaged: bool = False,
+    read: Reader = read_frames,
     on_progress: Callable[[Progress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> AnalysisReport:
     """Judge one source from its first frame to its last, looking about `hz` times a second of media (None: at every frame).
+
+    `triaged` looks at key pictures alone first, and closely only where they show a face; for archives in which few do.
+    `read` opens it: in this process, or as `service.media_sandbox` does, in a child that untrusted media cannot leave.
 
     Raises:
         SourceError, DecodeError: the source cannot be judged.
@@ -212,7 +223,11 @@ def analyse(
     """
     clock = StageClock()
     analysis = Analysis(model, clock=clock)
-    with read_frames(source, hz=hz, limits=limits) as frames:
+    closely = None
+    if triaged:
+        with clock.stage("triage"):
+            closely = triage(source, model.detector, read=read, limits=limits, cancelled=cancelled)
+    with read(source, hz=hz, limits=limits, closely=closely) as frames:
         pictures = iter(frames)
         while True:
             if cancelled is not None and cancelled():
@@ -226,11 +241,13 @@ def analyse(
                 on_progress(
                     Progress(frames.counts.decoded, len(analysis.frame_pts), frame.t, frames.media.declared_duration_s, analysis.faces)
                 )
+        clock.add("decode", frames.cpu_s)
         return AnalysisReport(
             verdict=analysis.finish(),
             scores=tuple(analysis.scores),
             media=frames.media,
             counts=frames.counts,
+            time=frames.report,
             warnings=tuple(frames.warnings),
             stages=clock.times(),
             model=model.info,
@@ -238,10 +255,10 @@ def analyse(
         )
 
 
-def _reason_of_frame(seen: tuple[Observation, ...], reasons: list[ReasonCode | None]) -> ReasonCode | None:
-    """Why a frame without a judged face has none: the largest face's reason speaks for it."""
+def _reason_of_frame(seen: tuple[Observation, ...], reasons: list[ReasonCode | None], *, damaged: bool) -> ReasonCode | None:
+    """Why a frame without a judged face has none: the largest face's reason speaks for it; a damaged picture without one proves nothing."""
     if not seen:
-        return "no_face"
+        return "decode_error" if damaged else "no_face"
 
     def px(i: int) -> float:
         face: Face = seen[i].face

@@ -26,6 +26,7 @@ from pipelines.errors import (
     MediaTooLarge,
     NoVideoStream,
     SourceError,
+    SourceRefused,
     SourceUnreachable,
     StillImage,
     UnsupportedMedia,
@@ -39,10 +40,17 @@ FORMATS: Final = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvide
 TEXT_BYTES: Final = frozenset(range(32, 127)) | {9, 10, 13}
 # Large enough that a picture seldom needs two calls into Python, small enough that seeking in an mp4 does not read it twice.
 BUFFER_BYTES: Final = 256 * 1024
+# Asking again will not help: research/streaming.md, row 4.
+PERMANENT: Final = (
+    av.error.HTTPBadRequestError,
+    av.error.HTTPUnauthorizedError,
+    av.error.HTTPForbiddenError,
+    av.error.HTTPNotFoundError,
+)
 PROBE: Final = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Opened:
     """An open container, to be closed by whoever asked for it."""
 
@@ -57,9 +65,12 @@ class Opened:
     """A camera: its end is a disconnection, and a picture is wanted at once."""
     backend: str
     closing: ExitStack
+    closed: bool = False
+    """PyAV ends the process when a closed container is read on; so ask."""
 
     def close(self) -> None:
-        """Let go of the file or connection; may be called twice."""
+        """Let go of the file or connection; may be called twice, but not by another thread than the one that reads."""
+        self.closed = True
         self.closing.close()
 
 
@@ -86,7 +97,7 @@ def open_source(source: Source, limits: Limits, *, hwaccel: str | None = None, k
         name = known_as or name
         container, backend = _open_container(feed or url, options, limits, name, hwaccel)
         closing.callback(container.close)
-        stream = _video_stream(container, limits, name)
+        stream = _video_stream(container, limits, name, url=feed is None)
         return Opened(container, stream, feed, name, size, live, backend, closing.pop_all())
     raise AssertionError("ExitStack swallows nothing")
 
@@ -139,9 +150,11 @@ def _open_container(
         if isinstance(what, ByteFeed):
             what.raise_error(name)
             raise _refused_format(what, name, error) from error
+        # Not `from error`: its text is the whole URL, credentials and all, and tracebacks are logged.
         if isinstance(error, av.error.InvalidDataError) and not what.lower().startswith("rtsp"):
-            raise _refused_format(None, name, error) from error
-        raise SourceUnreachable(f"{name} cannot be reached.", expected="a URL that answers with a video", got=plain(error)) from error
+            raise _refused_format(None, name, error) from None
+        kind = SourceRefused if isinstance(error, PERMANENT) else SourceUnreachable
+        raise kind(f"{name} cannot be reached.", expected="a URL that answers with a video", got=plain(error)) from None
 
 
 def _av_open(what: ByteFeed | str, options: dict[str, str], limits: Limits, hwaccel: HWAccel | None) -> InputContainer:
@@ -170,9 +183,11 @@ def _refused_format(feed: ByteFeed | None, name: str, error: Exception) -> Sourc
     return UnsupportedMedia(f"{name} is not a video that can be read.", expected=f"one of {FORMATS.replace(',', ', ')}", got=got)
 
 
-def _video_stream(container: InputContainer, limits: Limits, name: str) -> VideoStream:
+def _video_stream(container: InputContainer, limits: Limits, name: str, *, url: bool) -> VideoStream:
     if len(container.streams) > limits.max_streams:
         raise MediaTooLarge(f"{name} has too many streams.", expected=f"at most {limits.max_streams}", got=str(len(container.streams)))
+    if not container.streams and url:
+        raise SourceUnreachable(f"{name} sends nothing.", expected="a URL that answers with a video", got="no streams")
     videos = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     if not videos:
         kinds = sorted({str(stream.type) for stream in container.streams}) or ["nothing"]

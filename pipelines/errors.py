@@ -5,7 +5,8 @@
     |   |-- SourceNotFound        no such file
     |   |-- NotAFile              a directory, socket or device
     |   |-- EmptySource           zero bytes
-    |   |-- SourceUnreachable     a URL that does not answer, or answers with an error
+    |   |-- SourceUnreachable     a URL that does not answer, or answers with an error; may be better later
+    |   |   `-- SourceRefused       it answers that it does not know, or does not serve, whoever asks
     |   |-- UnsupportedMedia      text, playlist, unknown or refused container
     |   |-- NoVideoStream         audio only, subtitles only
     |   |-- StillImage            a picture, not a video
@@ -59,6 +60,11 @@ class EmptySource(SourceError):
 class SourceUnreachable(SourceError):
     slug = "source-unreachable"
     title = "The URL cannot be reached"
+
+
+class SourceRefused(SourceUnreachable):
+    slug = "source-refused"
+    title = "The URL refuses to serve"
 
 
 class UnsupportedMedia(SourceError):

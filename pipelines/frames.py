@@ -1,7 +1,7 @@
 """The hall: bytes become `Frame`s with their real timestamps. `analysis.py` takes what it yields.
 
-How to take video into a model, in the order in which a picture meets it: `containers.py` opens, this file decodes and decides,
-`clock.py` says when, `sampling.py` says whether it is wanted, `pictures.py` makes it RGB, `time_report.py` remembers what time was like.
+How to take video into a model, in the order in which a picture meets it: `containers.py` opens, `decoding.py` decodes, `clock.py` says when
+it was, `taint.py` whether it is whole, `sampling.py` whether it is wanted, `pictures.py` makes it RGB, `time_report.py` remembers its time.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from types import TracebackType
 from typing import Final, Self
 
 import av
-from av.packet import Packet
 from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 
-from pipelines.clock import Arrival, MediaClock, Place
-from pipelines.containers import Opened, Source, check_pixels, open_source, pixels, plain
-from pipelines.errors import DecodeError, MediaTooLarge, NoTimestamps, SourceError, SourceUnreachable
+from pipelines.clock import MediaClock, Place
+from pipelines.containers import Opened, Source, open_source
+from pipelines.decoding import Decoder
+from pipelines.errors import DecodeError, MediaTooLarge, NoTimestamps, SourceError
 from pipelines.media import DAMAGE, Frame, FrameCounts, FrameFlag, Limits, MediaInfo, MediaWarning
 from pipelines.pictures import Converter, is_partial
 from pipelines.sampling import Sampler
+from pipelines.taint import Taint
 from pipelines.time_report import Provenance, TimeKeeper, TimeReport
 
 # How many bits a stamp has before it starts again at 0, for the formats in which it does.
@@ -31,7 +31,7 @@ WRAP_BITS: Final = {"mpegts": 33, "mpeg": 33, "hls": 33, "rtsp": 32, "rtp": 32}
 # One such source may hold several timelines, one after another: concatenated streams, advertisements, a restarted camera.
 SEVERAL_TIMELINES: Final = frozenset({"mpegts", "mpeg", "hls", "rtsp", "rtp", "flv"})
 # Where a picture that never came leaves no trace but a longer interval, and H.264 goes on decoding from the wrong one.
-LOSSY: Final = frozenset({"mpegts", "rtsp", "rtp"})
+LOSSY: Final = frozenset({"mpegts", "hls", "rtsp", "rtp"})
 REPAIRS: Final = {
     "hdr_tonemapped": "The video is HDR; its tones were mapped to standard range.",
     "alpha_flattened": "The video is partly transparent; it was laid over black.",
@@ -83,21 +83,18 @@ class FrameSource:
         self.clock = clock
         self.disconnected = False
         """Whether a live source ended: cameras do not, so whoever watches one connects again, with this `clock`."""
-        self._opened, self._limits, self._closely, self._now, self._pulse = opened, limits, closely, now, pulse
+        self._opened, self._limits, self._closely = opened, limits, closely
         self._kinds = frozenset(self.media.container.split(","))
         self._sampler, self._converter = Sampler(hz), Converter()
         self._keeper = TimeKeeper(base, self.media.nominal_fps)
         self._provenance: Provenance = "rtp" if opened.live else "container_cfr" if "avi" in self._kinds else "container"
         self._lossy = bool(self._kinds & LOSSY) and self.media.codec == "h264" and closely is None
-        self._tainted = False
-        self._damaged_from: int | None = None
-        self._last_stamp: int | None = None
+        self._taint = Taint()
+        self._decoder = Decoder(
+            opened, limits=limits, counts=self.counts, closely=closely, now=now, pulse=pulse, failed=self._packet_failed
+        )
         self._lost = 0
-        self._whole_group = False
-        self._group_from: int | None = None
-        self._arrived_s = 0.0
         self._last_pts = 0
-        self._size: tuple[int, int] | None = None
         self._used = False
         clock.join(
             base,
@@ -124,6 +121,10 @@ class FrameSource:
             raise SourceError("A source can be read once.", expected="a newly opened source", got="one that was read before")
         self._used = True
         yield from self._wanted()
+        if self._opened.closed:
+            return
+        # An early end is a disconnection too: `_wanted` comes back from whatever ended the pictures.
+        self.disconnected = self._opened.live
         self._conclude()
 
     def close(self) -> None:
@@ -163,11 +164,10 @@ class FrameSource:
         """
         held: _Held | None = None
         carried: set[FrameFlag] = set()
-        for picture in self._decoded():
-            self._check(picture)
+        for picture in self._decoder.pictures():
             if picture.pts is not None and picture.pts < 0 and "mov" in self._kinds:
                 continue  # the edit list says that what comes before 0 is not shown
-            place = self.clock.place(picture.pts, self._arrival())
+            place = self.clock.place(picture.pts, self._decoder.arrival)
             damage = self._damage(picture, place)
             if place is None:
                 self._lost += 1
@@ -218,99 +218,17 @@ class FrameSource:
             shift=held.place.shift,
         )
 
-    def _decoded(self) -> Iterator[VideoFrame]:
-        """Every picture of the stream; damage is counted and stepped over until the demuxer itself gives up."""
-        try:
-            for packet in self._opened.container.demux(self._opened.stream):
-                if self._pulse is not None:
-                    self._pulse()
-                if self._opened.live:
-                    self._arrived_s = self._now()
-                yield from self._decode(packet) if self._closely is None else self._decode_closely(packet, self._closely)
-            self.disconnected = self._opened.live
-            return
-        except (av.error.TimeoutError, av.error.ExitError) as error:
-            expected = f"data within {self._limits.read_timeout_s:g} s"
-            if self.counts.decoded == 0:
-                raise SourceUnreachable("The source sends nothing.", expected=expected, got=plain(error)) from error
-            self._warn("stalled", f"The source fell silent ({plain(error)}); expected {expected}.")
-            self.disconnected = self._opened.live
-        except av.error.FFmpegError:
-            self.counts.decode_errors += 1
-        yield from self._drained()
-
-    def _decode(self, packet: Packet[VideoStream]) -> Iterator[VideoFrame]:
-        """What comes out when `packet` goes in: pictures of earlier packets too, where the order of showing is not that of decoding."""
-        try:
-            yield from self._opened.stream.codec_context.decode(packet)
-        except av.error.FFmpegError as error:
-            # With max_pixels set, a decoder that finds the picture too large does not even open.
-            if not self._opened.stream.codec_context.is_open and isinstance(error, av.error.ArgumentError):
-                expected = pixels(self._limits.max_pixels)
-                raise MediaTooLarge("A picture has too many pixels.", expected=expected, got=plain(error)) from error
-            self.counts.decode_errors += 1
-            self._lost += 1
-            self._damaged_from = packet.pts if packet.pts is not None else self._last_stamp
-
-    def _decode_closely(self, packet: Packet[VideoStream], closely: Collection[int]) -> Iterator[VideoFrame]:
-        """Key pictures alone, except where the whole group that follows one is wanted; the decoder starts anew at each border."""
-        if packet.size == 0:
-            yield from self._drained() if self._whole_group else ()
-            return
-        if packet.is_keyframe:
-            before, self._whole_group = self._whole_group, packet.pts in closely
-            if before and not self._whole_group:
-                yield from self._drained()
-            if not (before and self._whole_group):
-                self._opened.stream.codec_context.flush_buffers()
-                self._group_from = packet.pts
-        elif not self._whole_group:
-            return
-        for picture in self._decode(packet):
-            # Pictures shown before the key picture they follow need the group that was left out.
-            if picture.pts is None or self._group_from is None or picture.pts >= self._group_from:
-                yield picture
-        if not self._whole_group:
-            yield from self._drained()
-
-    def _drained(self) -> Iterator[VideoFrame]:
-        """The pictures that the decoder still holds."""
-        try:
-            yield from self._opened.stream.codec_context.decode(None)
-        except av.error.FFmpegError:
-            self.counts.decode_errors += 1
-
-    def _check(self, picture: VideoFrame) -> None:
-        self.counts.decoded += 1
-        if self.counts.decoded > self._limits.max_frames:
-            raise MediaTooLarge("The video has too many frames.", expected=f"at most {self._limits.max_frames} frames", got="more")
-        size = (picture.width, picture.height)
-        if size != self._size:
-            check_pixels(*size, self._limits)
-            if self._size is not None:
-                self._warn(
-                    "size_changed", f"The size of the picture changes from {self._size[0]} x {self._size[1]} to {size[0]} x {size[1]}."
-                )
-            self._size = size
-
     def _damage(self, picture: VideoFrame, place: Place | None) -> set[FrameFlag]:
-        """Damage lasts until the next key picture, because every picture between is built on what came before it."""
-        stamp = self._last_stamp = picture.pts if picture.pts is not None else self._last_stamp
-        if picture.key_frame:
-            self._tainted = False
-        if self._damaged_from is not None and (stamp is None or stamp >= self._damaged_from):
-            self._tainted = self._tainted or not (picture.key_frame and stamp != self._damaged_from)
-            self._damaged_from = None
-        if place is not None and place.unexplained and self._lossy and not picture.key_frame:
-            self._tainted = True
-        if picture.is_corrupt:
-            self._tainted = True
-            self.counts.corrupt += 1
-            return {"corrupt"}
-        if self._tainted:
-            self.counts.tainted += 1
-            return {"tainted"}
-        return set()
+        missing = self._lossy and place is not None and place.unexplained
+        flag = self._taint.of(picture.pts, key=picture.key_frame, corrupt=picture.is_corrupt, missing=missing)
+        self.counts.corrupt += flag == "corrupt"
+        self.counts.tainted += flag == "tainted"
+        flags: set[FrameFlag] = set() if flag is None else {flag}
+        return flags | {"sparse"} if self._decoder.sparse else flags
+
+    def _packet_failed(self, stamp: int | None) -> None:
+        self._lost += 1
+        self._taint.packet_failed(stamp)
 
     def _breaks(self, place: Place) -> set[FrameFlag]:
         """What happened to the time before this picture. Between key pictures there is no gap: what lies there was not looked at."""
@@ -328,12 +246,6 @@ class FrameSource:
                 expected=f"at most {self._limits.max_duration_s:.0f} s of media",
                 got=f"more than {self._limits.max_duration_s:.0f} s",
             )
-
-    def _arrival(self) -> Arrival | None:
-        if not self._opened.live:
-            return None
-        utc_us = self._opened.container.start_time_realtime
-        return Arrival(self._arrived_s, None if utc_us is None else utc_us / 1e6)
 
     def _warn(self, code: str, detail: str) -> None:
         if all(warning.code != code for warning in self.warnings):
@@ -355,6 +267,12 @@ class FrameSource:
             )
         for code in sorted(self._converter.repairs):
             self._warn(code, REPAIRS[code])
+        sizes = self._decoder.sizes
+        if len(sizes) > 1:
+            self._warn("size_changed", f"The size of the picture changes: {', '.join(f'{w} x {h}' for w, h in sizes)}.")
+        if self._decoder.silence is not None:
+            expected = f"data within {self._limits.read_timeout_s:g} s"
+            self._warn("stalled", f"The source fell silent ({self._decoder.silence}); expected {expected}.")
         if self.disconnected:
             self._warn("disconnected", "The camera went away.")
         if counts.corrupt or counts.decode_errors or counts.partial:
@@ -394,8 +312,8 @@ def read_frames(
 
     Args:
         source: a path; an http(s) or rtsp(s) URL; or anything with `read(n)`, and `seek`, `tell`, `seekable` where it can go back.
-        closely: None decodes everything. Else only key pictures are, and the whole group after those whose stamp is in it: `()` for a first
-            look at an archive (8 times faster), then the stamps (`pts - shift`) of the key pictures worth a second.
+        closely: None decodes everything. Else only key pictures are (flag `sparse`), and the whole group after those whose stamp is in it:
+            `()` for a first look at an archive, 8 times faster, then the stamps (`pts - shift`) of those worth a second (`triage.py`).
         hwaccel: hardware to decode with (`cuda`), where there is any; `media.decode_backend` says what it came to.
         clock: of an earlier session of the same camera, so that the outage between becomes a real dt.
         name: what to call the source in messages; its own name without directories or credentials if None.

@@ -84,6 +84,8 @@ class Sighting:
     pts: int
     judged: tuple[int, ...]
     reason: ReasonCode | None
+    sparse: bool = False
+    """Whether what was filmed between this frame and the next was left out on purpose."""
 
 
 class Judge:
@@ -231,7 +233,7 @@ def _coverage(sightings: list[Sighting], counted: set[int], faces: int, time_bas
         else:
             lost[sighting.reason or "too_short"] += held  # type: ignore[assignment]  # Counter's values are typed int; seconds add alike
         if span > held:
-            lost["gap"] += span - held  # type: ignore[assignment]
+            lost["triage" if sighting.sparse else "gap"] += span - held  # type: ignore[assignment]
     reasons = tuple(
         CoverageReason(code, float(seconds)) for code, seconds in sorted(lost.items(), key=lambda item: -item[1]) if seconds > 0
     )

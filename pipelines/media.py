@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from types import TracebackType
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 
 from pipelines.time_report import Provenance, TimeReport
 
-FrameFlag = Literal["no_pts", "duplicate", "discontinuity", "gap", "corrupt", "tainted", "partial"]
+FrameFlag = Literal["no_pts", "duplicate", "discontinuity", "gap", "corrupt", "tainted", "partial", "sparse"]
+"""`sparse`: a key picture of a group that nobody wanted; what was filmed between it and the next was left out on purpose."""
 Image = NDArray[np.uint8]
 
 DAMAGE: frozenset[FrameFlag] = frozenset({"corrupt", "tainted", "partial"})
@@ -126,3 +128,11 @@ class Frames(Protocol):
     def cpu_s(self) -> float:
         """CPU seconds that another process spent on it; 0 where this one decodes."""
         ...
+
+
+class Reader(Protocol):
+    """Opens a source: `pipelines.frames.read_frames`, or the media sandbox's."""
+
+    def __call__(
+        self, source: str | os.PathLike[str], *, hz: float | None, limits: Limits | None, closely: Collection[int] | None
+    ) -> Frames: ...

@@ -25,6 +25,11 @@ class StageClock:
             spent, calls = self._spent.get(name, (0.0, 0))
             self._spent[name] = (spent + time.process_time() - before, calls + 1)
 
+    def add(self, name: str, cpu_s: float) -> None:
+        """Count CPU seconds that another process spent for stage `name`."""
+        spent, calls = self._spent.get(name, (0.0, 0))
+        self._spent[name] = (spent + cpu_s, calls)
+
     def times(self) -> tuple[StageTime, ...]:
         """The stages in the order in which they were first entered."""
         return tuple(StageTime(name, spent, calls) for name, (spent, calls) in self._spent.items())

@@ -17,7 +17,7 @@ from scipy.optimize import linear_sum_assignment
 
 from models.face_detector import FaceDetector
 from pipelines.faces import Face, find_faces, refine_faces
-from pipelines.media import Frame, Image
+from pipelines.media import Frame
 
 FIND_EVERY_S: Final = 0.5
 FORGET_AFTER_S: Final = 2.0
@@ -87,10 +87,11 @@ class FaceTracker:
     _next_id: int = 0
     _last_find_pts: int | None = None
     _thumbnail: NDArray[np.float32] | None = None
+    _size: tuple[int, ...] | None = None
 
     def update(self, frame: Frame) -> Observations:
         """Follow all faces into `frame`. Frames must come in order of time (`Analysis.push` sees to it)."""
-        cut = self._is_cut(frame.image)
+        cut = self._is_cut(frame)
         ended = [track.id for track in self._tracks if cut or _unseen_s(track, frame) > FORGET_AFTER_S]
         self._tracks = [track for track in self._tracks if track.id not in ended]
         followed = {} if cut else self._follow(frame)
@@ -153,10 +154,17 @@ class FaceTracker:
         self._tracks.append(track)
         return track
 
-    def _is_cut(self, image: Image) -> bool:
-        grey = cv2.cvtColor(cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY).astype(np.float32)
+    def _is_cut(self, frame: Frame) -> bool:
+        """Whether what is shown has nothing to do with what was: another shot, another size, or a distance in time that nobody knows.
+
+        An outage whose length is known is none of these.
+        """
+        grey = cv2.cvtColor(cv2.resize(frame.image, (32, 32), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY).astype(np.float32)
         before, self._thumbnail = self._thumbnail, grey
-        return before is not None and float(np.abs(grey - before).mean()) > CUT_LEVEL
+        size, self._size = self._size, frame.image.shape[:2]
+        if before is None:
+            return False
+        return "discontinuity" in frame.flags or size != self._size or float(np.abs(grey - before).mean()) > CUT_LEVEL
 
 
 def _unseen_s(track: _Track, frame: Frame) -> float:

@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Literal
 
 from pipelines.media import FrameCounts, Image, MediaInfo, MediaWarning
+from pipelines.time_report import TimeReport
 
 VerdictName = Literal["manipulated", "no_evidence", "inconclusive", "not_applicable"]
 ReasonCode = Literal[
@@ -24,6 +25,7 @@ ReasonCode = Literal[
     "out_of_distribution",
     "load_shed",
     "gap",
+    "triage",
     "weak_evidence",
 ]
 
@@ -181,6 +183,7 @@ REASON_WORDS: dict[ReasonCode, str] = {
     "out_of_distribution": "the picture is unlike anything the model knows",
     "load_shed": "the machine was too busy",
     "gap": "pictures are missing",
+    "triage": "only its key pictures were looked at, and they show no face",
     "weak_evidence": "the traces are too weak",
 }
 """Each reason code as people read it."""
@@ -218,6 +221,7 @@ class AnalysisReport:
     scores: tuple[Score, ...]
     media: MediaInfo
     counts: FrameCounts
+    time: TimeReport
     warnings: tuple[MediaWarning, ...]
     stages: tuple[StageTime, ...]
     model: ModelInfo

@@ -7,7 +7,6 @@ import asyncio
 from fastapi import Request
 from sqlalchemy.exc import IntegrityError
 
-from pipelines.frames import probe
 from pipelines.media import MediaInfo
 from service.database import AnalysisRow, now
 from service.ids import new_id
@@ -30,7 +29,7 @@ async def admit(
         if idempotency_key and (earlier := await rooms.database.by_idempotency_key(idempotency_key)):
             return _same(earlier, upload.sha256, idempotency_key)
         external_id = _bounded(upload.fields.get("external_id", external_id))
-        media = await asyncio.to_thread(probe, path, limits=rooms.settings.limits)
+        media = await asyncio.to_thread(rooms.sandbox.probe, path, limits=rooms.settings.limits)
         row = AnalysisRow(
             id=analysis_id,
             status="queued",

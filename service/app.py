@@ -20,6 +20,7 @@ from service import __version__, analyses, dashboard, evidence, health, problems
 from service.boundary import Boundary
 from service.database import Database
 from service.jobs import Jobs
+from service.media_sandbox import MediaSandbox
 from service.problems import ServiceError
 from service.rooms import ServiceRooms
 from service.settings import Settings
@@ -82,10 +83,11 @@ async def open_rooms(settings: Settings, model: Model | None = None) -> AsyncIte
         database = await Database.open(settings.data_dir / "undercurrent.db")
         stack.push_async_callback(database.close)
         storage = Storage(settings.data_dir / "analyses")
-        jobs = Jobs(settings, database, storage, model)
+        sandbox = stack.enter_context(MediaSandbox())
+        jobs = Jobs(settings, database, storage, model, sandbox.reader)
         stack.push_async_callback(jobs.close)
         await jobs.start()
-        yield ServiceRooms(settings, database, storage, jobs)
+        yield ServiceRooms(settings, database, storage, jobs, sandbox)
 
 
 def openapi_document() -> dict[str, Any]:

@@ -25,6 +25,7 @@ from service.cli_train import evaluate_command, train_app
 
 if TYPE_CHECKING:
     from pipelines.analysis import Progress
+    from pipelines.media import Reader
     from pipelines.verdict import AnalysisReport
 
 CANNOT_JUDGE = 3
@@ -63,7 +64,7 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 @app.command()
 def detect(
-    source: Annotated[str, typer.Argument(help="A video file or an http(s) URL.", metavar="PATH|URL")],
+    source: Annotated[str, typer.Argument(help="A video file, or an http(s) or rtsp(s) URL.", metavar="PATH|URL")],
     as_json: Annotated[bool, typer.Option("--json", help="One result object on stdout and nothing else.")] = False,
     timeline: Annotated[Path | None, typer.Option(help="Write every score (.csv or .json).")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write a picture over media time (.png).")] = None,
@@ -71,12 +72,18 @@ def detect(
     hz: Annotated[str, typer.Option(help="Looks for each second of media, or `all` for every frame.")] = "12",
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where the nets run.")] = "auto",
     weights: Annotated[Path | None, typer.Option(help="Another checkpoint than the shipped one.")] = None,
-    profile: Annotated[bool, typer.Option("--profile", help="Show where the CPU time went.")] = False,
+    triage: Annotated[bool, typer.Option("--triage", help="Key pictures first, closely only where they show a face.")] = False,
+    hwaccel: Annotated[Literal["cuda"] | None, typer.Option(help="Decode on this hardware, where there is any.")] = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Show the media's time, and where the CPU time went.")] = False,
     fail_on: Annotated[Literal["manipulated"] | None, typer.Option(help="Exit with 1 on this verdict.")] = None,
 ) -> None:
     """Judge one video and show the verdict with its evidence."""
+    from functools import partial
+
     from pipelines.analysis import analyse, load_model
+    from pipelines.frames import read_frames
     from service.evidence import timeline_csv
+    from service.media_sandbox import MediaSandbox
     from service.schemas import AnalysisResult
     from service.schemas import timeline as timeline_of
 
@@ -88,8 +95,12 @@ def detect(
             _check_writable(path)
     model = load_model(weights, device=device)
     stopped = threading.Event()
-    with _interrupts(stopped), _Display() as display:
-        found: AnalysisReport = analyse(source, model, hz=rate, on_progress=display.show, cancelled=stopped.is_set)
+    with _interrupts(stopped), MediaSandbox() as sandbox, _Display() as display:
+        # A driver needs files and memory that the decode child may not have.
+        read: Reader = partial(read_frames, hwaccel=hwaccel) if hwaccel else sandbox.reader
+        found: AnalysisReport = analyse(
+            source, model, hz=rate, triaged=triage, read=read, on_progress=display.show, cancelled=stopped.is_set
+        )
     result, rows = AnalysisResult.from_report(found, sha256=_digest(source)), timeline_of(found)
     if timeline is not None:
         _write(timeline, (timeline_csv(rows) if timeline.suffix == ".csv" else rows.model_dump_json(indent=1)).encode())

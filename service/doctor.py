@@ -12,6 +12,7 @@ from rich.table import Table
 from models.checkpoint import WeightsError
 from pipelines.model import load_model
 from service import __version__
+from service.media_sandbox import MediaSandbox
 
 
 def examine() -> tuple[Table, bool]:
@@ -23,6 +24,7 @@ def examine() -> tuple[Table, bool]:
     table.add_row("av", version("av"))
     table.add_row("CPU", f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}")
     table.add_row("GPU", torch.cuda.get_device_name() if torch.cuda.is_available() else "none that torch can use; judging runs on the CPU")
+    table.add_row("media", _decode_child())
     try:
         info = load_model().info
     except WeightsError as error:
@@ -30,3 +32,12 @@ def examine() -> tuple[Table, bool]:
         return table, False
     table.add_row("weights", f"{info.name} {info.version}, sha256 {info.weights_sha256[:16]} matches")
     return table, True
+
+
+def _decode_child() -> str:
+    """Whether untrusted media can be kept away from this process."""
+    if not MediaSandbox.supported():
+        return "decoded in this process: this system has no memfd, pidfd or packet sockets"
+    with MediaSandbox() as sandbox:
+        isolated = sandbox.isolates()
+    return "decoded in a child of its own, without network" if isolated else "decoded in a child of its own, which keeps the network"

@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pipelines.analysis import Model, Progress, analyse
 from pipelines.errors import AnalysisCancelled, PipelineError
+from pipelines.media import Reader
 from service.database import AnalysisRow, Database
 from service.problems import internal_problem, problem_of
 from service.report import crop_images
@@ -62,11 +63,12 @@ class Update:
 class Jobs:
     """Runs the queued analyses of one database in this process."""
 
-    def __init__(self, settings: Settings, database: Database, storage: Storage, model: Model) -> None:
+    def __init__(self, settings: Settings, database: Database, storage: Storage, model: Model, read: Reader) -> None:
         self._settings = settings
         self._database = database
         self._storage = storage
         self._model = model
+        self._read = read
         self._live: dict[str, _Live] = {}
         self._queued = asyncio.Event()
         self._closing = asyncio.Event()
@@ -200,6 +202,7 @@ class Jobs:
             self._model,
             hz=self._settings.hz,
             limits=self._settings.limits,
+            read=self._read,
             on_progress=publish,
             cancelled=live.stop.is_set,
         )

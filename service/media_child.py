@@ -24,7 +24,7 @@ from pipelines.containers import preload
 from pipelines.errors import MediaTooLarge
 from pipelines.frames import read_frames
 from pipelines.media import FrameCounts
-from service.media_wire import FRAME_SLOTS, MAX_MESSAGE_BYTES, Alive, Ended, Message, Opened, Refused, Request, shown
+from service.media_wire import FRAME_SLOTS, MAX_MESSAGE_BYTES, Alive, Ended, Message, Opened, Refused, Request, Started, shown
 
 PULSE_S: Final = 0.5
 FAULT: Final = 70  # EX_SOFTWARE of sysexits.h: a mistake of ours, with its traceback on stderr
@@ -95,8 +95,8 @@ def _become(given: list[int]) -> None:
         request = Request.model_validate_json(talk.recv(MAX_MESSAGE_BYTES))
         # mmap keeps a duplicate of its descriptor: the one more that the child may have.
         slots = mmap.mmap(FRAMES, FRAME_SLOTS * 3 * request.limits.max_pixels)
-        isolated = _lock_up(request, files=TALK + len(given) + 1)
-        _decode(request, talk, slots, isolated)
+        _say(talk, Started(isolated=_lock_up(request, files=TALK + len(given) + 1)))
+        _decode(request, talk, slots)
         os._exit(0)
     except BaseException:  # whatever it is, a fork must not run on as a second zygote
         traceback.print_exc()
@@ -122,11 +122,11 @@ def _lock_up(request: Request, *, files: int) -> bool:
     return isolated
 
 
-def _decode(request: Request, talk: socket.socket, slots: mmap.mmap, isolated: bool) -> None:
+def _decode(request: Request, talk: socket.socket, slots: mmap.mmap) -> None:
     """Read the source to its end, or to the reason why not."""
     child = _Child(request, talk, slots)
     try:
-        child.run(isolated)
+        child.run()
     except Refusal as refusal:
         _say(talk, Refused(slug=refusal.slug, detail=refusal.detail, expected=refusal.expected, got=refusal.got))
     except MemoryError:
@@ -146,7 +146,7 @@ class _Child:
         self._pulse_due = time.monotonic() + PULSE_S
         self._counts = FrameCounts()
 
-    def run(self, isolated: bool) -> None:
+    def run(self) -> None:
         request = self._request
         with read_frames(
             request.url or _Media(),
@@ -158,7 +158,7 @@ class _Child:
             pulse=self._pulse,
         ) as frames:
             self._counts = frames.counts
-            _say(self._talk, Opened(media=frames.media, isolated=isolated))
+            _say(self._talk, Opened(media=frames.media))
             for frame in frames:
                 slot = self._free_slot()
                 pixels = frame.image.reshape(-1)

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -27,10 +27,11 @@ from pydantic import ValidationError
 from pipelines import errors
 from pipelines.byte_feed import Readable, open_file
 from pipelines.errors import DecodeError, DecoderCrashed, DecoderStalled, FeedFailed, MediaTooLarge, PipelineError, SourceError
+from pipelines.frames import read_frames
 from pipelines.image_pool import ImagePool
-from pipelines.media import Frame, FrameCounts, Limits, MediaInfo, MediaWarning
+from pipelines.media import Frame, FrameCounts, Limits, MediaInfo, MediaWarning, Reader
 from pipelines.time_report import TimeReport
-from service.media_wire import FRAME_SLOTS, MAX_MESSAGE_BYTES, Alive, Ended, FromChild, Opened, Refused, Request, Shown, from_child
+from service.media_wire import FRAME_SLOTS, MAX_MESSAGE_BYTES, Alive, Ended, FromChild, Opened, Refused, Request, Shown, Started, from_child
 
 # glibc gives large blocks back to the system at once and asks for them again: at 720p that is half of the cost of converting a picture.
 CHILD_ENVIRONMENT: Final = {
@@ -114,11 +115,26 @@ class MediaSandbox:
             return SandboxedFrames(_Child(self, request, media), request, pump)
         raise AssertionError("ExitStack swallows nothing")
 
-    def probe(self, source: str | os.PathLike[str] | Readable, *, limits: Limits | None = None) -> MediaInfo:
-        """As `pipelines.frames.probe`, in a child."""
-        with self.read_frames(source, hz=None, limits=limits) as frames:
+    @property
+    def reader(self) -> Reader:
+        """How to read media here: in a child, or where the system has no such thing in this process (`doctor` says so)."""
+        return self.read_frames if self.supported() else read_frames
+
+    def probe(self, source: str | os.PathLike[str], *, limits: Limits | None = None) -> MediaInfo:
+        """As `pipelines.frames.probe`, through `reader`."""
+        with self.reader(source, hz=None, limits=limits, closely=None) as frames:
             next(iter(frames))
             return frames.media
+
+    def isolates(self) -> bool:
+        """Whether a child here is without network; some systems do not let it be taken away."""
+        reader, writer = os.pipe()
+        os.close(writer)
+        request = Request(url=None, name="nothing", hz=None, limits=Limits(), closely=None, hwaccel=None)
+        with closing(os.fdopen(reader, "rb")) as nothing, closing(_Child(self, request, nothing.fileno())) as child:
+            child.talk.settimeout(request.limits.open_timeout_s)
+            started = from_child.validate_json(child.talk.recv(MAX_MESSAGE_BYTES))
+        return isinstance(started, Started) and started.isolated
 
     def fork(self, descriptors: list[int]) -> None:
         """Have the zygote fork a child that keeps `descriptors`; the last is where its pid and its status will be written."""
@@ -239,15 +255,15 @@ class SandboxedFrames:
             if pump is not None:
                 pump.start()
             limits = request.limits
-            opened = self._receive(limits.open_timeout_s + GRACE_S)
-            if not isinstance(opened, Opened):
+            started, opened = self._receive(limits.open_timeout_s + GRACE_S), self._receive(limits.open_timeout_s + GRACE_S)
+            if not isinstance(started, Started) or not isinstance(opened, Opened):
                 raise self._untrue(opened)
         except BaseException:
             self.close()
             raise
         self.media = opened.media
-        self.isolated = opened.isolated
-        """Whether the child had no network."""
+        self.isolated = started.isolated
+        """Whether the child has no network."""
 
     def __enter__(self) -> Self:
         return self
@@ -273,7 +289,7 @@ class SandboxedFrames:
                     self.warnings = ended.warnings
                     self._raise_feed_error()
                     return
-                case Opened() as other:
+                case Started() | Opened() as other:
                     raise self._untrue(other)
 
     @property
@@ -322,8 +338,9 @@ class SandboxedFrames:
         self._wait(patience_s)
         try:
             packet = self._child.talk.recv(MAX_MESSAGE_BYTES)
-        except ConnectionError:
-            packet = b""
+        except ConnectionResetError:
+            # It left without reading our last credits, which Linux reports first; what it said before is still there.
+            packet = self._child.talk.recv(MAX_MESSAGE_BYTES)
         if not packet:
             self._raise_feed_error()
             raise self._death()

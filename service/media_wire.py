@@ -34,13 +34,19 @@ class Request(Message):
     hwaccel: str | None
 
 
+class Started(Message):
+    """The child is there, and locked up."""
+
+    kind: Literal["started"] = "started"
+    isolated: bool
+    """Whether it has no network."""
+
+
 class Opened(Message):
     """The source is a video."""
 
     kind: Literal["opened"] = "opened"
     media: MediaInfo
-    isolated: bool
-    """Whether the child has no network."""
 
 
 class Shown(Message):
@@ -87,7 +93,7 @@ class Refused(Message):
     got: str
 
 
-FromChild = Annotated[Opened | Shown | Alive | Ended | Refused, Field(discriminator="kind")]
+FromChild = Annotated[Started | Opened | Shown | Alive | Ended | Refused, Field(discriminator="kind")]
 from_child: Final[TypeAdapter[FromChild]] = TypeAdapter(FromChild)
 
 

@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 
 from service.database import AnalysisRow, Database
 from service.jobs import Jobs
+from service.media_sandbox import MediaSandbox
 from service.problems import NoResultYet, UnknownAnalysis
 from service.settings import Settings
 from service.storage import Storage
@@ -23,6 +24,7 @@ class ServiceRooms:
     database: Database
     storage: Storage
     jobs: Jobs
+    sandbox: MediaSandbox
 
 
 def _rooms(request: Request) -> ServiceRooms:

@@ -6,12 +6,14 @@ exact `pts` and `time_base`; a probability that was not judged is null, never 0.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from fractions import Fraction
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipelines.time_report import Provenance
 from pipelines.verdict import (
     AnalysisReport,
     Coverage,
@@ -107,10 +109,40 @@ class MediaOut(Wire):
     size_bytes: int | None
     frames_decoded: int
     frames_analysed: int
-    frames_without_pts: int
-    frames_duplicate: int
-    frames_backward: int
-    frames_corrupt: int
+    decode_backend: str = Field(description="`software`, or the hardware that decoded.")
+
+
+class GapOut(Wire):
+    """A stretch of media time without pictures."""
+
+    start_s: float
+    end_s: float
+
+
+class TimeOut(Wire):
+    """How the media keeps time: measured on every decoded frame, analysed or not."""
+
+    provenance: Provenance = Field(description="Who said when: the container, a container that knows only a grid, RTP, a client.")
+    frames: int
+    span_s: float
+    nominal_fps: float | None = Field(description="What the container claims; no computation here uses it.")
+    true_fps: float | None = Field(description="Frames divided by time; null when not every picture was decoded.")
+    median_dt_s: float | None
+    min_dt_s: float | None
+    max_dt_s: float | None
+    variable: bool = Field(description="Whether more than 1 % of the intervals differ from the median by more than a tick and 2 %.")
+    variability: float = Field(description="The share that does.")
+    index_error_s: float | None = Field(description="How wrong a timeline of frame index / nominal rate would have been at its worst.")
+    gaps: list[GapOut] = Field(description="The longest ones, in order of time.")
+    gap_count: int
+    duplicates: int
+    no_pts: int
+    backward: int
+    wraps: int
+    epochs: int = Field(description="1 for an unbroken timeline.")
+    corrupt: int = Field(description="Pictures that the decoder had to mend.")
+    tainted: int = Field(description="Pictures built on damage, up to the next key picture.")
+    partial: int = Field(description="Analysed pictures that were partly never filled.")
     decode_errors: int
 
 
@@ -171,6 +203,7 @@ class AnalysisResult(Wire):
     tracks: list[TrackOut]
     models: list[ModelOut]
     media: MediaOut
+    time: TimeOut
     warnings: list[WarningOut]
     stages: list[StageOut]
 
@@ -209,12 +242,9 @@ class AnalysisResult(Wire):
                 size_bytes=media.size_bytes,
                 frames_decoded=counts.decoded,
                 frames_analysed=len(report.frame_pts),
-                frames_without_pts=counts.no_pts,
-                frames_duplicate=counts.duplicate,
-                frames_backward=counts.backward,
-                frames_corrupt=counts.corrupt,
-                decode_errors=counts.decode_errors,
+                decode_backend=media.decode_backend,
             ),
+            time=TimeOut.model_validate(asdict(report.time)),
             warnings=[WarningOut(code=warning.code, detail=warning.detail) for warning in report.warnings],
             stages=[_stage(stage) for stage in report.stages],
         )

@@ -19,6 +19,13 @@ STYLES: Final = {"manipulated": "bold red", "no_evidence": "bold green", "inconc
 BLOCKS: Final = " ▁▂▃▄▅▆▇█"
 LANE_ROWS: Final = 4
 MAX_LANES: Final = 4
+PROVENANCE_WORDS: Final = {
+    "container": "from the container",
+    "container_cfr": "a grid: the container stores a rate, not times",
+    "rtp": "from the camera's RTP clock",
+    "client": "from the client's clock",
+    "arrival": "from when packets arrived",
+}
 UNJUDGED: Final = "·"
 
 
@@ -34,6 +41,7 @@ def render(result: AnalysisResult, timeline: Timeline, *, width: int, profile: b
         parts += [Text("\nfaces", style="bold"), _tracks(result)]
     parts += [Text(f"warning: {warning.detail}", style="yellow") for warning in result.warnings]
     if profile:
+        parts += [Text("\ntime of the media", style="bold"), _time(result)]
         parts += [Text("\nCPU time", style="bold"), _profile(result)]
     return Group(*parts)
 
@@ -142,6 +150,32 @@ def _tracks(result: AnalysisResult) -> Table:
     for track in result.tracks:
         score = score_text(track.score) if track.reason is None else f"not judged: {REASON_WORDS[track.reason]}"
         table.add_row(str(track.id), f"{track.first.t:.2f} s", f"{track.last.t:.2f} s", str(track.observations), str(track.judged), score)
+    return table
+
+
+def _time(result: AnalysisResult) -> Table:
+    """What the timestamps are worth: who gave them, what the rate really is, and every repair."""
+    time, media = result.time, result.media
+    table = Table.grid(padding=(0, 2))
+    claimed = "none" if time.nominal_fps is None else f"{time.nominal_fps:.3f}"
+    measured = "not measured" if time.true_fps is None else f"{time.true_fps:.3f}"
+    rhythm = f"variable, {time.variability:.0%} of intervals off the median" if time.variable else "steady"
+    table.add_row("timestamps", f"{PROVENANCE_WORDS[time.provenance]}; decoded by {media.decode_backend}")
+    table.add_row("frames per second", f"{measured} measured, {claimed} claimed; {rhythm}")
+    if time.median_dt_s is not None and time.min_dt_s is not None and time.max_dt_s is not None:
+        table.add_row(
+            "intervals", f"median {1000 * time.median_dt_s:.1f} ms, from {1000 * time.min_dt_s:.1f} to {1000 * time.max_dt_s:.1f} ms"
+        )
+    if time.index_error_s is not None:
+        table.add_row("frame index / rate", f"would be up to {time.index_error_s:.3f} s wrong")
+    longest = max(time.gaps, key=lambda gap: gap.end_s - gap.start_s, default=None)
+    where = "" if longest is None else f", the longest from {longest.start_s:.2f} to {longest.end_s:.2f} s"
+    table.add_row("gaps", f"{time.gap_count}{where}")
+    breaks = time.epochs - 1
+    table.add_row(
+        "repairs", f"{time.duplicates} repeated, {time.no_pts} missing, {time.backward} backward, {time.wraps} wraps, {breaks} breaks"
+    )
+    table.add_row("damage", f"{time.corrupt} mended, {time.tainted} tainted, {time.partial} half empty, {time.decode_errors} undecodable")
     return table
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from models.calibration import probability
 from pipelines.media import FrameCounts, MediaInfo, MediaWarning
+from pipelines.time_report import Gap, TimeReport
 from pipelines.verdict import (
     AnalysisReport,
     Coverage,
@@ -66,6 +67,30 @@ def make_report(*, faces: bool = True) -> AnalysisReport:
         scores=tuple(scores),
         media=MediaInfo("matroska,webm", "vp9", 640, 480, MS, 30.0, 10.0, 123_456),
         counts=FrameCounts(decoded=240, yielded=len(pts), duplicate=2),
+        time=TimeReport(
+            provenance="container",
+            frames=240,
+            span_s=9.9,
+            nominal_fps=30.0,
+            true_fps=24.1,
+            median_dt_s=1 / 30,
+            min_dt_s=0.016,
+            max_dt_s=3.0,
+            variability=0.31,
+            variable=True,
+            index_error_s=1.9,
+            gaps=(Gap(6.0, 9.0),),
+            gap_count=1,
+            duplicates=2,
+            no_pts=0,
+            backward=0,
+            wraps=0,
+            epochs=1,
+            corrupt=0,
+            tainted=0,
+            partial=0,
+            decode_errors=0,
+        ),
         warnings=(MediaWarning("timestamps_repaired", "Dropped 2 repeated, 0 backward and 0 missing timestamps."),),
         stages=(StageTime("decode", 0.4, 240), StageTime("faces", 1.2, len(pts)), StageTime("encoder", 0.6, len(pts))),
         model=ModelInfo("undercurrent", "1", "ab" * 32, 1, "1-abababab"),

@@ -206,14 +206,17 @@ function face(analysis, track, player) {
 }
 
 function facts(analysis, result) {
-  const { media } = result;
+  const { media, time } = result;
   const rows = [
     ["Media", `${media.width} × ${media.height}, ${media.codec} in ${media.container}, ${bytes(media.size_bytes)}`],
     ["Frames", `${media.frames_decoded} decoded, ${media.frames_analysed} analysed`],
-    ["Clock", [media.frames_without_pts, media.frames_duplicate, media.frames_backward].some(Boolean)
-      ? `${media.frames_without_pts} frames without a timestamp, ${media.frames_duplicate} repeated, ${media.frames_backward} backward`
+    ["Rate", (time.true_fps === null ? "not measured" : `${time.true_fps.toFixed(2)} frames per second measured, ${time.variable ? "variable" : "steady"}`)
+      + (time.index_error_s > 0.05 ? `; counting frames would be up to ${time.index_error_s.toFixed(2)} s wrong` : "")],
+    ["Clock", [time.no_pts, time.duplicates, time.backward, time.gap_count, time.epochs - 1].some(Boolean)
+      ? `${time.no_pts} frames without a timestamp, ${time.duplicates} repeated, ${time.backward} backward, ${time.gap_count} gaps, ${time.epochs - 1} breaks`
       : "every frame carries its own timestamp"],
-    ["Damage", media.frames_corrupt + media.decode_errors ? `${media.frames_corrupt} corrupt frames, ${media.decode_errors} decoding errors` : "none found"],
+    ["Damage", time.corrupt + time.decode_errors + time.partial
+      ? `${time.corrupt} damaged frames, ${time.tainted} built on damage, ${time.decode_errors} decoding errors` : "none found"],
     ["SHA-256", h("code", {}, media.sha256 ?? "unknown")],
     ...result.models.flatMap((model) => [
       ["Model", `${model.name} ${model.version}, crops ${model.crop_version}, calibration ${model.calibration_id}`],

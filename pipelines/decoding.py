@@ -1,0 +1,140 @@
+"""From packets to pictures: an opened container in, decoded VideoFrames in the order of showing out. Driven by `frames.py`.
+
+Errors of single packets are counted and stepped over; the end, a silence and a broken container all end the pictures, each with its trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+
+import av
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from pipelines.clock import Arrival
+from pipelines.containers import Opened, check_pixels, pixels, plain
+from pipelines.errors import MediaTooLarge, SourceUnreachable
+from pipelines.media import FrameCounts, Limits
+
+
+class Decoder:
+    """Decodes one stream once; all of it, or key pictures and some of the groups after them."""
+
+    def __init__(
+        self,
+        opened: Opened,
+        *,
+        limits: Limits,
+        counts: FrameCounts,
+        closely: Collection[int] | None,
+        now: Callable[[], float],
+        pulse: Callable[[], None] | None,
+        failed: Callable[[int | None], None],
+    ) -> None:
+        self._opened, self._codec = opened, opened.stream.codec_context
+        self._limits, self._counts, self._closely, self._now, self._pulse = limits, counts, closely, now, pulse
+        self._failed = failed
+        """Told the stamp of each packet that could not be decoded."""
+        self._whole_group = False
+        self._group_from: int | None = None
+        self._arrived_s = 0.0
+        self.sizes: list[tuple[int, int]] = []
+        """Width and height, each time that they changed."""
+        self.silence: str | None = None
+        """Why a URL was given up, if it was."""
+
+    def pictures(self) -> Iterator[VideoFrame]:
+        """Every wanted picture.
+
+        Raises:
+            MediaTooLarge: a limit was passed.
+            SourceUnreachable: a URL fell silent before its first picture.
+        """
+        for picture in self._pictures():
+            self._check(picture)
+            yield picture
+
+    @property
+    def sparse(self) -> bool:
+        """Whether the pictures after the last one, up to the next key picture, are left out."""
+        return self._closely is not None and not self._whole_group
+
+    @property
+    def arrival(self) -> Arrival | None:
+        """When the last packet of a live source came, and what the sender said of UTC."""
+        if not self._opened.live:
+            return None
+        utc_us = self._opened.container.start_time_realtime
+        return Arrival(self._arrived_s, None if utc_us is None else utc_us / 1e6)
+
+    def _pictures(self) -> Iterator[VideoFrame]:
+        packets = iter(self._opened.container.demux(self._opened.stream))
+        try:
+            while not self._opened.closed:
+                packet = next(packets, None)
+                if packet is None:
+                    return
+                if self._pulse is not None:
+                    self._pulse()
+                if self._opened.live:
+                    self._arrived_s = self._now()
+                yield from self._decode(packet) if self._closely is None else self._decode_closely(packet, self._closely)
+            return
+        except (av.error.TimeoutError, av.error.ExitError) as error:
+            if self._counts.decoded == 0:
+                expected = f"data within {self._limits.read_timeout_s:g} s"
+                raise SourceUnreachable("The source sends nothing.", expected=expected, got=plain(error)) from None
+            self.silence = plain(error)
+        except av.error.FFmpegError:
+            self._counts.decode_errors += 1
+        yield from self._drained()
+
+    def _decode(self, packet: Packet[VideoStream]) -> Iterator[VideoFrame]:
+        """What comes out when `packet` goes in: pictures of earlier packets too, where the order of showing is not that of decoding."""
+        try:
+            yield from self._codec.decode(packet)
+        except av.error.FFmpegError as error:
+            # With max_pixels set, a decoder that finds the picture too large does not even open.
+            if not self._codec.is_open and isinstance(error, av.error.ArgumentError):
+                expected = pixels(self._limits.max_pixels)
+                raise MediaTooLarge("A picture has too many pixels.", expected=expected, got=plain(error)) from error
+            self._counts.decode_errors += 1
+            self._failed(packet.pts)
+
+    def _decode_closely(self, packet: Packet[VideoStream], closely: Collection[int]) -> Iterator[VideoFrame]:
+        """Key pictures alone, except where the whole group that follows one is wanted; the decoder starts anew at each border."""
+        if packet.size == 0:
+            yield from self._drained() if self._whole_group else ()
+            return
+        if packet.is_keyframe:
+            before, self._whole_group = self._whole_group, packet.pts in closely
+            if before and not self._whole_group:
+                yield from self._drained()
+            if not (before and self._whole_group):
+                self._codec.flush_buffers()
+                self._group_from = packet.pts
+        elif not self._whole_group:
+            return
+        for picture in self._decode(packet):
+            # Pictures shown before the key picture they follow need the group that was left out.
+            if picture.pts is None or self._group_from is None or picture.pts >= self._group_from:
+                yield picture
+        if not self._whole_group:
+            yield from self._drained()
+
+    def _drained(self) -> Iterator[VideoFrame]:
+        """The pictures that the decoder still holds."""
+        try:
+            yield from self._codec.decode(None)
+        except av.error.FFmpegError:
+            self._counts.decode_errors += 1
+
+    def _check(self, picture: VideoFrame) -> None:
+        self._counts.decoded += 1
+        if self._counts.decoded > self._limits.max_frames:
+            raise MediaTooLarge("The video has too many frames.", expected=f"at most {self._limits.max_frames} frames", got="more")
+        size = (picture.width, picture.height)
+        if not self.sizes or size != self.sizes[-1]:
+            check_pixels(*size, self._limits)
+            self.sizes = [*self.sizes[-7:], size]

@@ -1,0 +1,71 @@
+"""`rtsp_server.py` as a context manager: a camera on loopback that a test can freeze, thaw, kill and start again."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support import SYSTEM_PYTHON
+
+SERVER = Path(__file__).with_name("rtsp_server.py")
+# Which frames of 1/30 s /vfr shows: about half, without a pattern, the same in every run.
+KEPT = "1" + "".join(random.Random(7).choices("01", k=88))
+USER = "camera:hunter2"
+
+
+class RtspServer:
+    """The running server process. It answers on the same port for as long as this object lives."""
+
+    def __init__(self, clip: Path | None) -> None:
+        self._clip = clip
+        self.port = 0
+        self._process = self._start()
+
+    def url(self, mount: str, user: str = "") -> str:
+        """`user` is `name:password`; `USER` is the one that /private lets in."""
+        return f"rtsp://{user}{'@' if user else ''}127.0.0.1:{self.port}{mount}"
+
+    def stop(self) -> None:
+        """Freeze: connections stay open, and nothing is said any more."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def cont(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it as a power cut does; works on a frozen server, and twice."""
+        self._process.kill()
+        with self._process:
+            self._process.wait()
+
+    def restart(self) -> None:
+        """A new process on the same port, with all time lines at zero."""
+        self.kill()
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[str]:
+        command: list[str | Path] = [SYSTEM_PYTHON, SERVER, str(self.port), str(self._clip or "/dev/null"), KEPT]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        answer = process.stdout.readline().split()
+        if answer[:1] != ["ready"]:
+            process.kill()
+            with process:
+                process.wait()
+            raise RuntimeError(f"The RTSP server did not start: expected 'ready PORT'; got {answer}, exit status {process.returncode}.")
+        self.port = int(answer[1])
+        return process
+
+
+@contextmanager
+def rtsp_server(clip: Path | None = None) -> Iterator[RtspServer]:
+    """Start a server, whose /file is `clip`, and end it whatever state the test left it in."""
+    server = RtspServer(clip)
+    try:
+        yield server
+    finally:
+        server.kill()
