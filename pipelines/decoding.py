@@ -108,12 +108,13 @@ class Decoder:
             yield from self._drained() if self._whole_group else ()
             return
         if packet.is_keyframe:
-            before, self._whole_group = self._whole_group, packet.pts in closely
-            if before and not self._whole_group:
+            whole = packet.pts in closely
+            if self._whole_group and not whole:
                 yield from self._drained()
-            if not (before and self._whole_group):
+            if not (self._whole_group and whole):
                 self._codec.flush_buffers()
                 self._group_from = packet.pts
+            self._whole_group = whole
         elif not self._whole_group:
             return
         for picture in self._decode(packet):

@@ -1,0 +1,302 @@
+"""The decode child: the same Frames as in process, nothing to steal or reach, and a death that harms nobody else."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.errors import (
+    DecodeError,
+    DecoderCrashed,
+    DecoderStalled,
+    FeedFailed,
+    MediaTooLarge,
+    PipelineError,
+    SourceError,
+    UnsupportedMedia,
+)
+from pipelines.frames import read_frames
+from pipelines.media import Frame, Frames, Limits
+from service.media_sandbox import MediaSandbox
+from tests.clips import face_clip, one_frame_clip, variable_pts
+from tests.support import require
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[MediaSandbox]:
+    if not MediaSandbox.supported():
+        pytest.skip("this system has no memfd, pidfd or packet sockets")
+    with MediaSandbox() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return face_clip(tmp_path_factory.mktemp("media") / "a.mp4", pts=variable_pts(4.0, seed=2))
+
+
+class _Chunks:
+    """A byte feed of 64 kB pieces that cannot go back."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = io.BytesIO(path.read_bytes())
+
+    def read(self, n: int, /) -> bytes:
+        del n
+        return self._file.read(64 * 1024)
+
+
+def _all(frames: Frames) -> list[Frame]:
+    with frames:
+        return list(frames)
+
+
+def _facts(frame: Frame) -> tuple[object, ...]:
+    return (
+        frame.pts,
+        frame.time_base,
+        frame.provenance,
+        frame.flags,
+        frame.dropped_before,
+        frame.epoch,
+        frame.shift,
+        frame.image.shape,
+        frame.image.tobytes(),
+    )
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "ts", "mp4"])
+def test_child_process_and_chunks_give_identical_frames_and_times(sandbox: MediaSandbox, tmp_path: Path, suffix: str) -> None:
+    path = face_clip(tmp_path / f"a.{suffix}", pts=variable_pts(3.0, seed=5))
+    here = [_facts(frame) for frame in _all(read_frames(path, hz=None))]
+    assert len(here) > 20
+    assert [_facts(frame) for frame in _all(sandbox.read_frames(path, hz=None))] == here
+    if suffix != "mp4":  # this mp4's index stands at its end, and a feed cannot go there
+        assert [_facts(frame) for frame in _all(read_frames(_Chunks(path), hz=None))] == here
+        assert [_facts(frame) for frame in _all(sandbox.read_frames(_Chunks(path), hz=None))] == here
+
+
+def test_real_clips_are_identical_too(sandbox: MediaSandbox) -> None:
+    data = require("shared")
+    assert data is not None
+    for path in sorted((data / "published" / "clips").rglob("*.mp4"))[:3]:
+        here = _all(read_frames(path, hz=12))
+        child = _all(sandbox.read_frames(path, hz=12))
+        with path.open("rb") as file:
+            fed = _all(read_frames(file, hz=12))
+        assert len(here) == len(child) == len(fed) > 0
+        for a, b, c in zip(here, child, fed, strict=True):
+            assert a.pts == b.pts == c.pts
+            assert np.array_equal(a.image, b.image) and np.array_equal(a.image, c.image)
+
+
+def test_counts_warnings_and_report_come_along(sandbox: MediaSandbox, clip: Path) -> None:
+    with read_frames(clip, hz=10) as here, sandbox.read_frames(clip, hz=10) as there:
+        list(here), list(there)
+        assert there.media == here.media
+        assert there.counts == here.counts
+        assert there.warnings == here.warnings
+        assert there.report == here.report
+        assert there.cpu_s > 0 == here.cpu_s
+
+
+def test_a_report_before_the_end_is_refused(sandbox: MediaSandbox, clip: Path) -> None:
+    with sandbox.read_frames(clip) as frames, pytest.raises(PipelineError, match="not read to its end"):
+        _ = frames.report
+
+
+@pytest.mark.parametrize(
+    ("number", "error", "says"),
+    [
+        (signal.SIGSEGV, DecoderCrashed, "SIGSEGV"),
+        (signal.SIGKILL, DecoderCrashed, "SIGKILL"),
+        (signal.SIGSTOP, DecoderStalled, "within 1 s"),
+    ],
+)
+def test_a_child_that_dies_in_the_middle_is_a_typed_error_and_the_next_file_works(
+    sandbox: MediaSandbox, clip: Path, number: signal.Signals, error: type[PipelineError], says: str
+) -> None:
+    began = time.monotonic()
+    with sandbox.read_frames(clip, hz=None, limits=Limits(read_timeout_s=1.0)) as frames, pytest.raises(error, match=says):
+        for seen, _frame in enumerate(frames):
+            if seen == 3:
+                os.kill(frames.pid, number)
+    assert time.monotonic() - began < 10
+    _wait_for(lambda: not Path(f"/proc/{frames.pid}").exists())
+    assert len(_all(sandbox.read_frames(clip, hz=None))) > 20
+
+
+def test_a_dead_zygote_is_replaced(clip: Path) -> None:
+    with MediaSandbox() as sandbox:
+        assert sandbox.probe(clip).codec == "h264"
+        assert sandbox._zygote is not None
+        sandbox._zygote.kill()
+        sandbox._zygote.wait()
+        assert sandbox.probe(clip).codec == "h264"
+
+
+def test_children_end_with_the_sandbox(clip: Path) -> None:
+    with MediaSandbox() as sandbox:
+        frames = sandbox.read_frames(clip, hz=None)
+        os.kill(frames.pid, signal.SIGSTOP)
+    _wait_for(lambda: not Path(f"/proc/{frames.pid}").exists())
+    with pytest.raises(DecoderCrashed):
+        list(frames)
+    frames.close()
+
+
+def test_closing_early_ends_the_child_and_closing_twice_is_no_error(sandbox: MediaSandbox, clip: Path) -> None:
+    with sandbox.read_frames(clip, hz=None) as frames:
+        assert next(iter(frames)).pts == 0
+    frames.close()
+    _wait_for(lambda: not Path(f"/proc/{frames.pid}").exists())
+
+
+def test_many_sources_at_once_keep_apart(sandbox: MediaSandbox, tmp_path: Path) -> None:
+    paths = [face_clip(tmp_path / f"{n}.mkv", pts=variable_pts(2.0, seed=n)) for n in range(6)]
+    expected = [[_facts(frame) for frame in _all(read_frames(path, hz=None))] for path in paths]
+    with ThreadPoolExecutor(6) as threads:
+        found = threads.map(lambda path: [_facts(frame) for frame in _all(sandbox.read_frames(path, hz=None))], paths)
+        assert list(found) == expected
+
+
+def test_nothing_of_the_service_leaks_into_the_child(clip: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("UNDERCURRENT_SECRET", "hunter2")
+    with (tmp_path / "database").open("w") as secret, MediaSandbox() as sandbox, sandbox.read_frames(clip, hz=None) as frames:
+        os.set_inheritable(secret.fileno(), True)
+        proc = Path(f"/proc/{frames.pid}")
+        assert b"hunter2" not in (proc / "environ").read_bytes()
+        opened = sorted(f"{link.name} {link.readlink()}" for link in (proc / "fd").iterdir())
+        assert [name for name in opened if "database" in name] == []
+        assert len(opened) == 7, opened  # null, null, stderr; socket, frames, media; the duplicate that mmap keeps
+        limits = {line[:26].strip(): line[26:].split()[0] for line in (proc / "limits").read_text().splitlines()[1:]}
+        assert limits["Max file size"] == "0"
+        assert limits["Max open files"] == "7"
+        assert limits["Max core file size"] == "0"
+        assert int(limits["Max cpu time"]) == Limits().max_cpu_s
+        assert int(limits["Max address space"]) < 8 * 1024**3
+
+
+def test_a_child_for_a_file_has_no_network(sandbox: MediaSandbox, clip: Path) -> None:
+    with sandbox.read_frames(clip, hz=None) as frames:
+        if not frames.isolated:
+            pytest.skip("this system does not let a process give up its network")
+        devices = Path(f"/proc/{frames.pid}/net/dev").read_text().splitlines()[2:]
+        assert [line.split(":")[0].strip() for line in devices] == ["lo"]
+    assert sandbox.isolates()
+
+
+def test_a_url_is_read_in_a_child_too(sandbox: MediaSandbox, tmp_path: Path) -> None:
+    path = face_clip(tmp_path / "a.mkv", seconds=1.0)
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            del format, args
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), lambda *a, **k: Quiet(*a, directory=str(tmp_path), **k)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        fetched = _all(sandbox.read_frames(f"http://127.0.0.1:{server.server_port}/a.mkv", hz=None))
+        server.shutdown()
+    assert [frame.pts for frame in fetched] == [frame.pts for frame in _all(read_frames(path, hz=None))]
+
+
+def test_refusals_keep_their_type_and_the_files_name(sandbox: MediaSandbox, tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_text("this is not a video\n" * 20)
+    with pytest.raises(UnsupportedMedia, match=r"a\.mp4 is not a video.*text file") as refusal:
+        sandbox.probe(tmp_path / "a.mp4")
+    assert str(tmp_path) not in str(refusal.value)
+
+
+def test_a_source_is_read_once(sandbox: MediaSandbox, clip: Path) -> None:
+    with sandbox.read_frames(clip) as frames:
+        assert list(frames)
+        with pytest.raises(SourceError, match="can be read once"):
+            list(frames)
+
+
+def test_one_frame_is_enough_for_an_answer(sandbox: MediaSandbox, tmp_path: Path) -> None:
+    path = one_frame_clip(tmp_path / "a.mp4")
+    for _ in range(20):  # the child is gone before its last messages are read
+        assert len(_all(sandbox.read_frames(path))) == 1
+
+
+def test_a_child_that_used_up_its_cpu_seconds_is_refused(sandbox: MediaSandbox, clip: Path) -> None:
+    with sandbox.read_frames(clip, hz=None) as frames, pytest.raises(MediaTooLarge, match="s of CPU time"):
+        os.kill(frames.pid, signal.SIGXCPU)  # what the kernel sends then
+        list(frames)
+
+
+def test_a_child_that_asks_for_too_much_memory_is_refused(sandbox: MediaSandbox, clip: Path) -> None:
+    with pytest.raises(PipelineError) as refusal, sandbox.read_frames(clip, hz=None, limits=Limits(max_memory_bytes=1024**2)) as frames:
+        list(frames)
+    assert isinstance(refusal.value, MediaTooLarge | UnsupportedMedia | DecodeError), refusal.value
+
+
+def test_too_large_a_picture_is_refused_before_it_is_decoded(sandbox: MediaSandbox, clip: Path) -> None:
+    with pytest.raises(MediaTooLarge, match="picture is too large"):
+        sandbox.read_frames(clip, limits=Limits(max_pixels=1000))
+
+
+def test_a_feeds_own_error_comes_back(sandbox: MediaSandbox, tmp_path: Path) -> None:
+    data = face_clip(tmp_path / "a.mkv", seconds=3.0).read_bytes()
+
+    class Breaks:
+        at = 0
+
+        def read(self, n: int, /) -> bytes:
+            if self.at >= len(data) // 2:
+                raise ValueError("the uplink broke")
+            piece = data[self.at : self.at + min(n, 4096)]
+            self.at += len(piece)
+            return piece
+
+    seen = 0
+    with sandbox.read_frames(Breaks(), hz=None) as frames, pytest.raises(FeedFailed, match="the uplink broke"):
+        for _frame in frames:
+            seen += 1
+    assert seen > 10
+
+
+def test_a_slow_feed_is_waited_for(sandbox: MediaSandbox, tmp_path: Path) -> None:
+    """A camera that pauses is no decoder that hangs: only the child's own silence counts."""
+    data = face_clip(tmp_path / "a.mkv", seconds=2.0).read_bytes()
+
+    class Slow:
+        at = 0
+        paused = False
+
+        def read(self, n: int, /) -> bytes:
+            if self.at > len(data) // 2 and not self.paused:
+                self.paused = True
+                time.sleep(1.5)
+            piece = data[self.at : self.at + min(n, 4096)]
+            self.at += len(piece)
+            return piece
+
+    assert len(_all(sandbox.read_frames(Slow(), hz=None, limits=Limits(read_timeout_s=0.5)))) == 48
+
+
+def test_an_answer_that_makes_no_sense_is_a_crash(sandbox: MediaSandbox, clip: Path) -> None:
+    """The child may have been taken over: what it says is checked, and never unpickled."""
+    with sandbox.read_frames(clip, hz=None) as frames:
+        frames._child._slot_bytes = 10
+        with pytest.raises(DecoderCrashed, match="above the limit"):
+            list(frames)
+
+
+def _wait_for(done: Callable[[], bool]) -> None:
+    for _ in range(100):
+        if done():
+            return
+        time.sleep(0.05)
+    pytest.fail("it did not happen within 5 s")
