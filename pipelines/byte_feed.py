@@ -54,6 +54,11 @@ class ByteFeed:
         piece, self._rest = self._rest[:n], self._rest[n:]
         return bytes(piece)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether not one byte has come."""
+        return self._taken == 0
+
     def raise_error(self, name: str) -> None:
         """Raise what ended the feed early, if anything did: refusals and interrupts as they are, the rest as FeedFailed."""
         if self.error is None:
@@ -81,6 +86,8 @@ class SeekableFeed(ByteFeed):
         self._rest = memoryview(b"")
         try:
             self._at = self._seekable.seek(offset + self._origin if whence == 0 else offset, whence)
+        except (OSError, ValueError):
+            return -1  # a damaged file sends FFmpeg to places that are not there, and it knows what to do about it
         except BaseException as error:  # as in `read`
             self.error = error
             return -1

@@ -69,6 +69,7 @@ class MediaClock:
         self._shift = 0
         self._last: int | None = None
         self._late: int | None = None
+        self._unplaced = 0
         self._recent: deque[int] = deque(maxlen=RECENT)
         self._usual: int | None = None
         self._arrival: Arrival | None = None
@@ -92,6 +93,7 @@ class MediaClock:
     def place(self, stamp: int | None, arrival: Arrival | None = None) -> Place | None:
         """The place of the next picture, in the order in which pictures are shown; None if it has none."""
         if stamp is None:
+            self._unplaced += 1
             return None
         if self._last is None:
             return self._put(stamp, stamp, "next", arrival)
@@ -99,12 +101,14 @@ class MediaClock:
             return self._rejoin(stamp, arrival)
         dt = self._distance(stamp)
         if dt == 0:
+            self._unplaced += 1
             return Place(self._last, self._shift, self.epoch, "duplicate")
         if dt < 0:
             return self._went_back(stamp, arrival)
         if self._jump is not None and dt > self._jump:
             return self._begin(stamp, self._last + self._step, "discontinuity", arrival)
-        unexplained = self._is_steady and dt > OWED * self._step
+        # Pictures that came with a wrong stamp, or none, are where they were missing.
+        unexplained = self._is_steady and dt > (OWED + self._unplaced) * self._step
         gap = dt > max(self._gap, GAP_INTERVALS * self._step)
         self._remember(dt)
         return self._put(stamp, self._last + dt, "gap" if gap else "next", arrival, unexplained=unexplained)
@@ -124,6 +128,7 @@ class MediaClock:
         if self._late is not None and stamp > self._late:
             return self._begin(stamp, self._last + self._step, "discontinuity", arrival)
         self._late = stamp
+        self._unplaced += 1
         return None
 
     def _rejoin(self, stamp: int, arrival: Arrival | None) -> Place:
@@ -152,13 +157,13 @@ class MediaClock:
     def _put(self, stamp: int, pts: int, kind: Kind, arrival: Arrival | None, *, unexplained: bool = False) -> Place:
         if pts - stamp != self._shift and self._last is not None:
             self.wraps += 1
-        self._shift, self._last, self._late, self._arrival = pts - stamp, pts, None, arrival
+        self._shift, self._last, self._late, self._unplaced, self._arrival = pts - stamp, pts, None, 0, arrival
         return Place(pts, self._shift, self.epoch, kind, unexplained)
 
     def _remember(self, dt: int) -> None:
         self._recent.append(dt)
-        # The median moves slowly; finding it anew for each picture would cost more than the rest of the clock.
-        if self._usual is None or len(self._recent) < RECENT or dt > OWED * self._usual or self._usual > OWED * dt:
+        # Finding the median anew for each picture of a steady stream would cost more than the rest of the clock.
+        if self._usual is None or abs(dt - self._usual) > self._tolerance:
             self._usual = statistics.median_low(self._recent)
 
     @property
@@ -167,9 +172,12 @@ class MediaClock:
         return self._usual or 1
 
     @property
+    def _tolerance(self) -> int:
+        return max(1, self._step // 50)
+
+    @property
     def _is_steady(self) -> bool:
         if len(self._recent) < RECENT // 2:
             return False
-        tolerance = max(1, self._step // 50)
-        same = sum(abs(dt - self._step) <= tolerance for dt in self._recent)
+        same = sum(abs(dt - self._step) <= self._tolerance for dt in self._recent)
         return same >= STEADY_SHARE * len(self._recent)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
+import re
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from av.video.stream import VideoStream
 
 from pipelines.byte_feed import ByteFeed, Readable, SeekableFeed, feed_of, open_file
 from pipelines.errors import (
+    EmptySource,
     MediaTooLarge,
     NoVideoStream,
     SourceError,
@@ -47,6 +49,7 @@ PERMANENT: Final = (
     av.error.HTTPForbiddenError,
     av.error.HTTPNotFoundError,
 )
+TAGGED_DURATION: Final = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)\0*")
 PROBE: Final = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}
 
 
@@ -65,6 +68,9 @@ class Opened:
     """A camera: its end is a disconnection, and a picture is wanted at once."""
     backend: str
     closing: ExitStack
+    declared_duration_s: float | None
+    declared_end_s: float | None
+    """When the last picture has been shown, by what the container says."""
     closed: bool = False
     """PyAV ends the process when a closed container is read on; so ask."""
 
@@ -98,7 +104,7 @@ def open_source(source: Source, limits: Limits, *, hwaccel: str | None = None, k
         container, backend = _open_container(feed or url, options, limits, name, hwaccel)
         closing.callback(container.close)
         stream = _video_stream(container, limits, name, url=feed is None)
-        return Opened(container, stream, feed, name, size, live, backend, closing.pop_all())
+        return Opened(container, stream, feed, name, size, live, backend, closing.pop_all(), *_declared(container, stream))
     raise AssertionError("ExitStack swallows nothing")
 
 
@@ -169,6 +175,8 @@ def _refused_format(feed: ByteFeed | None, name: str, error: Exception) -> Sourc
     if isinstance(feed, SeekableFeed):
         feed.seek(0)
         head = feed.read(64)
+    if feed is not None and feed.is_empty:
+        return EmptySource(f"{name} is empty.", expected="a video", got="0 bytes")
     if head.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*")) or (
         head[:4] == b"RIFF" and head[8:12] == b"WEBP"
     ):
@@ -203,8 +211,28 @@ def _video_stream(container: InputContainer, limits: Limits, name: str, *, url: 
     # costs the least CPU for a picture and gives each at once; streams and analyses are what runs side by side here.
     stream.thread_type = "NONE"
     stream.codec_context.thread_count = 1
-    stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
+    # Decoders pad the picture (H.264 to blocks of 16) before they compare; what is above the limit itself is refused picture by picture.
+    stream.codec_context.options = {"max_pixels": str(2 * limits.max_pixels + 2**16)}
     return stream
+
+
+def _declared(container: InputContainer, stream: VideoStream) -> tuple[float | None, float | None]:
+    """Length and end in seconds. A stream's length counts from its start; Matroska's, the only one it has, from zero."""
+    start = 0.0
+    if stream.time_base is not None and stream.start_time is not None:
+        start = float(stream.start_time * stream.time_base)
+    if stream.duration is not None and stream.time_base is not None:
+        duration = float(stream.duration * stream.time_base)
+        return duration, start + duration
+    # Matroska's own length is that of the longest track, which may be the sound; some writers add one for each.
+    if written := TAGGED_DURATION.fullmatch(stream.metadata.get("DURATION", "")):
+        hours, minutes, seconds = (float(part) for part in written.groups())
+        duration = 3600 * hours + 60 * minutes + seconds
+        return duration, duration
+    if container.duration is None or len(container.streams) > 1:
+        return None if container.duration is None else container.duration / 1e6, None
+    duration = container.duration / 1e6
+    return duration, duration if "matroska" in container.format.name else start + duration
 
 
 def preload() -> None:

@@ -30,17 +30,23 @@ class Decoder:
         closely: Collection[int] | None,
         now: Callable[[], float],
         pulse: Callable[[], None] | None,
-        failed: Callable[[int | None], None],
+        hole: Callable[[int], None],
     ) -> None:
         self._opened, self._codec = opened, opened.stream.codec_context
         self._limits, self._counts, self._closely, self._now, self._pulse = limits, counts, closely, now, pulse
-        self._failed = failed
-        """Told the stamp of each packet that could not be decoded."""
+        self._hole = hole
+        # Packets go in by order of decoding and come out as pictures by order of showing; FFmpeg carries their number across.
+        self._codec.copy_opaque = True
+        self._order = 0
+        self._lost = 0
         self._whole_group = False
         self._group_from: int | None = None
         self._arrived_s = 0.0
         self.sizes: list[tuple[int, int]] = []
         """Width and height, each time that they changed."""
+        self._suspect = False
+        self.broke_off: str | None = None
+        """Why the container could not be read on, if it could not."""
         self.silence: str | None = None
         """Why a URL was given up, if it was."""
 
@@ -54,6 +60,15 @@ class Decoder:
         for picture in self._pictures():
             self._check(picture)
             yield picture
+
+    def order_of(self, picture: VideoFrame) -> int:
+        """How many packets were decoded before the picture's own; before the last one, where its decoder does not say."""
+        return picture.opaque if isinstance(picture.opaque, int) else self._order
+
+    def take_lost(self) -> int:
+        """How many packets could not be decoded since this was asked last."""
+        lost, self._lost = self._lost, 0
+        return lost
 
     @property
     def sparse(self) -> bool:
@@ -86,12 +101,19 @@ class Decoder:
                 expected = f"data within {self._limits.read_timeout_s:g} s"
                 raise SourceUnreachable("The source sends nothing.", expected=expected, got=plain(error)) from None
             self.silence = plain(error)
-        except av.error.FFmpegError:
+        except av.error.FFmpegError as error:
             self._counts.decode_errors += 1
+            self.broke_off = plain(error)
         yield from self._drained()
 
     def _decode(self, packet: Packet[VideoStream]) -> Iterator[VideoFrame]:
         """What comes out when `packet` goes in: pictures of earlier packets too, where the order of showing is not that of decoding."""
+        # The demuxer notices a hole when it has read past it, and marks the packet before the one with the hole (MPEG-TS, measured).
+        if packet.is_corrupt or self._suspect:
+            self._hole(self._order)
+        self._suspect = packet.is_corrupt
+        if packet.size:
+            packet.opaque = self._order
         try:
             yield from self._codec.decode(packet)
         except av.error.FFmpegError as error:
@@ -100,7 +122,10 @@ class Decoder:
                 expected = pixels(self._limits.max_pixels)
                 raise MediaTooLarge("A picture has too many pixels.", expected=expected, got=plain(error)) from error
             self._counts.decode_errors += 1
-            self._failed(packet.pts)
+            self._lost += 1
+            self._hole(self._order)
+        finally:
+            self._order += 1
 
     def _decode_closely(self, packet: Packet[VideoStream], closely: Collection[int]) -> Iterator[VideoFrame]:
         """Key pictures alone, except where the whole group that follows one is wanted; the decoder starts anew at each border."""

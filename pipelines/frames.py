@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Final, Self
 
 import av
-from av.video.frame import VideoFrame
+from av.video.frame import PictureType, VideoFrame
 
 from pipelines.clock import MediaClock, Place
 from pipelines.containers import Opened, Source, open_source
@@ -23,7 +23,7 @@ from pipelines.errors import DecodeError, MediaTooLarge, NoTimestamps, SourceErr
 from pipelines.media import DAMAGE, Frame, FrameCounts, FrameFlag, Limits, MediaInfo, MediaWarning
 from pipelines.pictures import Converter, is_partial
 from pipelines.sampling import Sampler
-from pipelines.taint import Taint
+from pipelines.taint import Damage, Taint
 from pipelines.time_report import Provenance, TimeKeeper, TimeReport
 
 # How many bits a stamp has before it starts again at 0, for the formats in which it does.
@@ -32,12 +32,33 @@ WRAP_BITS: Final = {"mpegts": 33, "mpeg": 33, "hls": 33, "rtsp": 32, "rtp": 32}
 SEVERAL_TIMELINES: Final = frozenset({"mpegts", "mpeg", "hls", "rtsp", "rtp", "flv"})
 # Where a picture that never came leaves no trace but a longer interval, and H.264 goes on decoding from the wrong one.
 LOSSY: Final = frozenset({"mpegts", "hls", "rtsp", "rtp"})
+# H.264 and H.265 keep at most 16 pictures to build on, so no run of B pictures that are shown in a row is waited for longer.
+MOST_B_PICTURES: Final = 17
 REPAIRS: Final = {
     "hdr_tonemapped": "The video is HDR; its tones were mapped to standard range.",
     "alpha_flattened": "The video is partly transparent; it was laid over black.",
     "colours_assumed": "The video names a colour matrix that cannot be converted; its colours were read as BT.709 or BT.2020.",
     "interlaced": "The video is interlaced; one field of each picture was taken.",
 }
+
+
+@dataclass(slots=True)
+class _Seen:
+    """A decoded picture, where it belongs and how whole it is."""
+
+    picture: VideoFrame
+    place: Place | None
+    index: int
+    """How many pictures were shown before it."""
+    order: int
+    """How many packets were decoded before its own."""
+    sparse: bool
+    damage: Damage | None = None
+
+    @property
+    def flags(self) -> set[FrameFlag]:
+        found: set[FrameFlag] = set() if self.damage is None else {self.damage}
+        return found | {"sparse"} if self.sparse else found
 
 
 @dataclass(slots=True)
@@ -74,7 +95,7 @@ class FrameSource:
             height=stream.codec_context.height,
             time_base=base,
             nominal_fps=float(average) if average else None,
-            declared_duration_s=_declared_duration(opened),
+            declared_duration_s=opened.declared_duration_s,
             size_bytes=opened.size_bytes,
             decode_backend=opened.backend,
         )
@@ -90,11 +111,9 @@ class FrameSource:
         self._provenance: Provenance = "rtp" if opened.live else "container_cfr" if "avi" in self._kinds else "container"
         self._lossy = bool(self._kinds & LOSSY) and self.media.codec == "h264" and closely is None
         self._taint = Taint()
-        self._decoder = Decoder(
-            opened, limits=limits, counts=self.counts, closely=closely, now=now, pulse=pulse, failed=self._packet_failed
-        )
+        self._decoder = Decoder(opened, limits=limits, counts=self.counts, closely=closely, now=now, pulse=pulse, hole=self._taint.hole)
         self._lost = 0
-        self._last_pts = 0
+        self._end = 0
         self._used = False
         clock.join(
             base,
@@ -157,43 +176,63 @@ class FrameSource:
         )
 
     def _wanted(self) -> Iterator[Frame]:
-        """Place every picture, convert the wanted ones.
+        """Convert the wanted ones.
 
         All but live ones wait for the next: of two with one stamp the later counts, because encoders that split a key picture into two
         access units send its first part alone (research/streaming.md, row 11).
         """
         held: _Held | None = None
         carried: set[FrameFlag] = set()
-        for picture in self._decoder.pictures():
-            if picture.pts is not None and picture.pts < 0 and "mov" in self._kinds:
-                continue  # the edit list says that what comes before 0 is not shown
-            place = self.clock.place(picture.pts, self._decoder.arrival)
-            damage = self._damage(picture, place)
+        for seen in self._seen():
+            place = seen.place
+            self.counts.corrupt += seen.damage == "corrupt"
+            self.counts.tainted += seen.damage == "tainted"
+            self._lost += self._decoder.take_lost() + (place is None)
             if place is None:
-                self._lost += 1
-                if picture.pts is None:
-                    self.counts.no_pts += 1
-                else:
-                    self.counts.backward += 1
                 continue
             if place.kind == "duplicate":
                 self.counts.duplicate += 1
                 if held is not None and held.place.pts == place.pts:
-                    held.picture, held.flags = picture, (held.flags - DAMAGE) | damage | {"duplicate"}
+                    held.picture, held.flags = seen.picture, (held.flags - DAMAGE) | seen.flags | {"duplicate"}
                 continue
             if held is not None:
                 yield from self._shown(held)
                 held = None
             carried |= self._breaks(place)
-            self._saw(place)
+            self._saw(seen, place)
             if self._sampler.wants(place.pts, self.media.time_base):
-                held = _Held(picture, place, carried | damage, self._lost)
+                held = _Held(seen.picture, place, carried | seen.flags, self._lost)
                 carried, self._lost = set(), 0
                 if self._opened.live:
                     yield from self._shown(held)
                     held = None
         if held is not None:
             yield from self._shown(held)
+
+    def _seen(self) -> Iterator[_Seen]:
+        """Every picture with its place and its damage.
+
+        A picture of type B is built on one that is shown after it, so what that one turns out to be is waited for; a live source does not
+        wait.
+        """
+        waiting: list[_Seen] = []
+        for picture in self._decoder.pictures():
+            if picture.pts is not None and picture.pts < 0 and "mov" in self._kinds:
+                continue  # the edit list says that what comes before 0 is not shown
+            place = self.clock.place(picture.pts, self._decoder.arrival)
+            self.counts.no_pts += picture.pts is None
+            self.counts.backward += place is None and picture.pts is not None
+            waiting.append(_Seen(picture, place, self.counts.decoded - 1, self._decoder.order_of(picture), self._decoder.sparse))
+            if picture.pict_type != PictureType.B or self._opened.live or len(waiting) >= MOST_B_PICTURES:
+                yield from self._judged(waiting)
+                waiting = []
+        yield from self._judged(waiting)
+
+    def _judged(self, run: list[_Seen]) -> list[_Seen]:
+        for seen in sorted(run, key=lambda one: one.order):
+            missing = self._lossy and seen.place is not None and seen.place.unexplained
+            seen.damage = self._taint.of(seen.order, key=seen.picture.key_frame, corrupt=seen.picture.is_corrupt, missing=missing)
+        return run
 
     def _shown(self, held: _Held) -> Iterator[Frame]:
         """The picture as a Frame; nothing where it cannot be converted, which is counted as damage."""
@@ -218,18 +257,6 @@ class FrameSource:
             shift=held.place.shift,
         )
 
-    def _damage(self, picture: VideoFrame, place: Place | None) -> set[FrameFlag]:
-        missing = self._lossy and place is not None and place.unexplained
-        flag = self._taint.of(picture.pts, key=picture.key_frame, corrupt=picture.is_corrupt, missing=missing)
-        self.counts.corrupt += flag == "corrupt"
-        self.counts.tainted += flag == "tainted"
-        flags: set[FrameFlag] = set() if flag is None else {flag}
-        return flags | {"sparse"} if self._decoder.sparse else flags
-
-    def _packet_failed(self, stamp: int | None) -> None:
-        self._lost += 1
-        self._taint.packet_failed(stamp)
-
     def _breaks(self, place: Place) -> set[FrameFlag]:
         """What happened to the time before this picture. Between key pictures there is no gap: what lies there was not looked at."""
         if place.kind == "discontinuity":
@@ -237,9 +264,9 @@ class FrameSource:
         gap = place.kind in ("bridged_utc", "bridged_arrival") or (place.kind == "gap" and self._closely is None)
         return {"gap"} if gap else set()
 
-    def _saw(self, place: Place) -> None:
-        self._last_pts = place.pts
-        self._keeper.saw(place.pts, self.counts.decoded - 1, gap="gap" in self._breaks(place))
+    def _saw(self, seen: _Seen, place: Place) -> None:
+        self._end = place.pts + (seen.picture.duration or 0)
+        self._keeper.saw(place.pts, seen.index, gap="gap" in self._breaks(place))
         if self._keeper.span_s > self._limits.max_duration_s:
             raise MediaTooLarge(
                 "The video is too long.",
@@ -281,19 +308,27 @@ class FrameSource:
                 f"{counts.corrupt} damaged and {counts.partial} half-filled pictures, {counts.decode_errors} undecodable packets; "
                 f"{counts.tainted} more were built on damage.",
             )
+        elif counts.tainted:
+            self._warn(
+                "pictures_missing", f"{counts.tainted} pictures may be built on others that were lost; they are not judged."
+            )
         if counts.duplicate or counts.backward or counts.no_pts or self.clock.epoch or self.clock.wraps:
             self._warn(
                 "timestamps_repaired",
                 f"{counts.duplicate} repeated, {counts.backward} backward and {counts.no_pts} missing timestamps, "
                 f"{self.clock.wraps} wraps, {self.clock.epoch} breaks of the timeline.",
             )
-        declared = self.media.declared_duration_s
-        if declared is not None and self._closely is None and not self.clock.epoch:
-            seen = float(
-                (self._last_pts - min(self._last_pts - round(self._keeper.span_s / self.media.time_base), 0)) * self.media.time_base
-            )
-            if declared - seen > max(1.0, 0.05 * declared):
-                self._warn("truncated", f"The file says {declared:.1f} s, but its pictures end at {seen:.1f} s.")
+        if self._closely is None and not self.clock.epoch:
+            self._compare_with_declared_end()
+
+    def _compare_with_declared_end(self) -> None:
+        if self._decoder.broke_off is not None:
+            self._warn("truncated", f"The file breaks off at {float(self._end * self.media.time_base):.1f} s ({self._decoder.broke_off}).")
+        declared = self._opened.declared_end_s
+        if declared is not None:
+            end = float(self._end * self.media.time_base)
+            if declared - end > max(1.0, 0.05 * declared):
+                self._warn("truncated", f"The file says that it ends at {declared:.1f} s, but its pictures end at {end:.1f} s.")
 
 
 def read_frames(
@@ -340,10 +375,3 @@ def probe(source: Source, *, limits: Limits | None = None) -> MediaInfo:
     with read_frames(source, hz=None, limits=limits) as frames:
         next(iter(frames))
         return frames.media
-
-
-def _declared_duration(opened: Opened) -> float | None:
-    stream, container = opened.stream, opened.container
-    if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
-    return None if container.duration is None else container.duration / 1e6

@@ -64,7 +64,7 @@ class Limits:
     read_timeout_s: float = 8.0
     max_wall_s: float = 4 * 3600.0
     max_cpu_s: int = 4 * 3600
-    max_memory_bytes: int = 2 * 1024**3
+    max_memory_bytes: int = 1024**3  # 17 pictures of 4K with 10 bits, as H.265 may keep, are 430 MB
 
 
 @dataclass(frozen=True, slots=True)

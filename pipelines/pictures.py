@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import cv2
@@ -21,7 +22,7 @@ KNOWN_MATRICES: Final = frozenset({0, 1, UNSPECIFIED, 4, 5, 6, 7, 9})
 # A decoder fills what it never got with zeros; as chroma, zero is a green outside every camera's gamut.
 GREEN_SHARE: Final = 0.02
 GREEN_STRIDE: Final = 8
-PLANAR_YUV: Final = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p"})
+PLANAR_YUV: Final = re.compile(r"yuvj?4(?:20|22|44)p(?P<deep>1[0-6]le)?")
 TURNS: Final = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 
 
@@ -54,7 +55,7 @@ class Converter:
             self.repairs.add("alpha_flattened")
             rgba = self._reformat(picture, "rgba").to_ndarray()
             return np.asarray(cv2.multiply(rgba[..., :3], cv2.merge([rgba[..., 3]] * 3), scale=1 / 255), dtype=np.uint8)
-        plain = _plane(self._reformat(picture, "rgb24"), 0, channels=3)
+        plain = _plane(self._reformat(picture, "rgb24"), 0, samples=3)
         image = self._pool.take(picture.height, picture.width)
         np.copyto(image.reshape(plain.shape), plain)
         return image
@@ -70,13 +71,17 @@ class Converter:
 
 def is_partial(picture: VideoFrame) -> bool:
     """Whether more than 2 % of the picture was never filled by the decoder; looks at every eighth chroma sample both ways."""
-    if picture.format.name not in PLANAR_YUV:
+    planar = PLANAR_YUV.fullmatch(picture.format.name)
+    if planar is None:
         return False
-    u, v = (_plane(picture, i)[::GREEN_STRIDE, ::GREEN_STRIDE] for i in (1, 2))
+    u, v = (_plane(picture, i, samples=2 if planar["deep"] else 1) for i in (1, 2))
+    if planar["deep"]:
+        u, v = u.view(np.uint16), v.view(np.uint16)
+    u, v = u[::GREEN_STRIDE, ::GREEN_STRIDE], v[::GREEN_STRIDE, ::GREEN_STRIDE]
     return float(((u == 0) & (v == 0)).mean()) > GREEN_SHARE
 
 
-def _plane(picture: VideoFrame, i: int, *, channels: int = 1) -> NDArray[np.uint8]:
-    """Rows of bytes of one plane, without the padding behind each."""
+def _plane(picture: VideoFrame, i: int, *, samples: int = 1) -> NDArray[np.uint8]:
+    """Rows of bytes of one plane, `samples` for each pixel, without the padding behind each row."""
     plane = picture.planes[i]
-    return np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width * channels]
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width * samples]

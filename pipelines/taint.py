@@ -1,34 +1,33 @@
-"""How long damage lasts: facts of pictures and of failed packets go in, `corrupt`, `tainted` or nothing comes out. Kept by `frames.py`.
+"""How far damage reaches: pictures and failed packets, by their order of decoding, go in; `corrupt`, `tainted` or nothing comes out.
 
 A decoder marks the picture that it had to mend, not those that it goes on to build on it: measured on H.264, 4 pictures of 70 were marked
-where the whole group was wrong (research/streaming.md, section 0.3). So damage taints until the next key picture.
+where the whole group was wrong (research/streaming.md, section 0.3). So damage taints whatever is decoded after it, up to the next key
+picture. Kept by `frames.py`, one for each stream.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
+Damage = Literal["corrupt", "tainted"]
+
 
 class Taint:
-    """The state of one stream's pictures."""
+    """Where the stream has holes that no key picture has closed yet."""
 
     def __init__(self) -> None:
-        self._tainted = False
-        self._failed_at: int | None = None
-        self._last_stamp: int | None = None
+        self._holes: list[int] = []
 
-    def packet_failed(self, stamp: int | None) -> None:
-        """A packet could not be decoded: what is shown from its stamp on is built on a hole."""
-        self._failed_at = stamp if stamp is not None else self._last_stamp
+    def hole(self, order: int) -> None:
+        """What was decoded as number `order` is damaged or missing."""
+        self._holes.append(order)
 
-    def of(self, stamp: int | None, *, key: bool, corrupt: bool, missing: bool) -> Literal["corrupt", "tainted"] | None:
-        """The next picture, in order of showing; `missing` if a picture is known to have been lost before it."""
-        self._last_stamp = stamp if stamp is not None else self._last_stamp
+    def of(self, order: int, *, key: bool, corrupt: bool, missing: bool) -> Damage | None:
+        """The picture decoded as number `order`; pictures must come by that number. `missing` if one is known to be lost before it."""
         if key:
-            self._tainted = False
-        if self._failed_at is not None and (self._last_stamp is None or self._last_stamp >= self._failed_at):
-            # A later key picture heals; the stamp itself belongs to the packet that failed.
-            self._tainted = self._tainted or not (key and self._last_stamp != self._failed_at)
-            self._failed_at = None
-        self._tainted = self._tainted or corrupt or (missing and not key)
-        return "corrupt" if corrupt else "tainted" if self._tainted else None
+            self._holes = [hole for hole in self._holes if hole >= order]
+        if corrupt or (missing and not key):
+            self.hole(order)
+        if corrupt:
+            return "corrupt"
+        return "tainted" if any(hole <= order for hole in self._holes) else None

@@ -24,12 +24,12 @@ from pipelines.containers import preload
 from pipelines.errors import MediaTooLarge
 from pipelines.frames import read_frames
 from pipelines.media import FrameCounts
-from service.media_wire import FRAME_SLOTS, MAX_MESSAGE_BYTES, Alive, Ended, Message, Opened, Refused, Request, Started, shown
+from service.media_wire import FRAME_SLOTS, Alive, Ended, Message, Opened, Refused, Request, Started, shown
 
 PULSE_S: Final = 0.5
 FAULT: Final = 70  # EX_SOFTWARE of sysexits.h: a mistake of ours, with its traceback on stderr
-# The child's descriptors, in order: 0 to 2 are /dev/null, then these.
-TALK, FRAMES, MEDIA = 3, 4, 5
+# The child's descriptors: 0 and 1 are /dev/null, 2 is the log, then these. A URL brings no MEDIA.
+TALK, FRAMES, REQUEST, MEDIA = 3, 4, 5, 6
 URL_FILES: Final = 64  # sockets, certificates, the resolver's files
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38  # linux/prctl.h
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000  # linux/sched.h
@@ -92,10 +92,11 @@ def _become(given: list[int]) -> None:
             os.dup2(descriptor, TALK + n)
         os.closerange(TALK + len(given), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         talk = socket.socket(fileno=TALK)
-        request = Request.model_validate_json(talk.recv(MAX_MESSAGE_BYTES))
-        # mmap keeps a duplicate of its descriptor: the one more that the child may have.
+        with os.fdopen(REQUEST, "rb") as text:
+            request = Request.model_validate_json(text.read())
+        # mmap keeps a duplicate of its descriptor, in the place where REQUEST was.
         slots = mmap.mmap(FRAMES, FRAME_SLOTS * 3 * request.limits.max_pixels)
-        _say(talk, Started(isolated=_lock_up(request, files=TALK + len(given) + 1)))
+        _say(talk, Started(isolated=_lock_up(request, files=TALK + len(given))))
         _decode(request, talk, slots)
         os._exit(0)
     except BaseException:  # whatever it is, a fork must not run on as a second zygote

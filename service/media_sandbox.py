@@ -6,6 +6,7 @@ Used by `jobs.py`, `admission.py` and the command line wherever `pipelines.frame
 from __future__ import annotations
 
 import json
+import math
 import mmap
 import os
 import select
@@ -26,10 +27,11 @@ from pydantic import ValidationError
 
 from pipelines import errors
 from pipelines.byte_feed import Readable, open_file
-from pipelines.errors import DecodeError, DecoderCrashed, DecoderStalled, FeedFailed, MediaTooLarge, PipelineError, SourceError
+from pipelines.errors import DecodeError, DecoderCrashed, DecoderStalled, FeedFailed, MediaTooLarge, SourceError
 from pipelines.frames import read_frames
 from pipelines.image_pool import ImagePool
 from pipelines.media import Frame, FrameCounts, Limits, MediaInfo, MediaWarning, Reader
+from pipelines.sampling import Sampler
 from pipelines.time_report import TimeReport
 from service.media_wire import FRAME_SLOTS, MAX_MESSAGE_BYTES, Alive, Ended, FromChild, Opened, Refused, Request, Shown, Started, from_child
 
@@ -44,8 +46,8 @@ CHILD_ENVIRONMENT: Final = {
 GRACE_S: Final = 2.0
 FEED_PIECE: Final = 64 * 1024
 
-_CLASSES: Final[dict[str, type[PipelineError]]] = {
-    kind.slug: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, PipelineError)
+REFUSALS: Final[dict[str, type[SourceError] | type[DecodeError]]] = {
+    kind.slug: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, SourceError | DecodeError)
 }
 
 
@@ -95,10 +97,12 @@ class MediaSandbox:
         limits = limits or Limits()
         with ExitStack() as given:
             url, name, media, pump = None, "the byte feed", None, None
+            Sampler(hz)  # raises for a rate that is none, as it would in the child
             if isinstance(source, str | os.PathLike) and "://" in os.fspath(source):
                 url = os.fspath(source)
             elif isinstance(source, str | os.PathLike):
-                name = Path(source).name
+                # A file's name may be any bytes; what is shown of it is text.
+                name = os.fsencode(Path(source).name).decode(errors="replace")
                 media = given.enter_context(open_file(Path(source))).fileno()
             else:
                 media, writer = os.pipe()
@@ -141,12 +145,21 @@ class MediaSandbox:
         with self._lock:
             if self._zygote is None or self._zygote.poll() is not None:
                 self._start()
-            assert self._control is not None
-            socket.send_fds(self._control, [b"fork"], descriptors)
+            try:
+                self._order(descriptors)
+            except ConnectionError:  # it died just now
+                self._start()
+                self._order(descriptors)
+
+    def _order(self, descriptors: list[int]) -> None:
+        assert self._control is not None
+        socket.send_fds(self._control, [b"fork"], descriptors)
 
     def _start(self) -> None:
         if self._control is not None:
             self._control.close()
+        if self._zygote is not None:
+            self._zygote.wait()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._zygote = subprocess.Popen(
@@ -170,12 +183,15 @@ class _Child:
             frames = os.memfd_create("frames", os.MFD_CLOEXEC)
             theirs.callback(os.close, frames)
             os.ftruncate(frames, FRAME_SLOTS * self._slot_bytes)
+            text = os.memfd_create("request", os.MFD_CLOEXEC)
+            theirs.callback(os.close, text)
+            os.pwrite(text, request.model_dump_json().encode(), 0)
             self._slots = mmap.mmap(frames, FRAME_SLOTS * self._slot_bytes, prot=mmap.PROT_READ)
             ours.callback(self._slots.close)
             life, exit_writer = os.pipe2(os.O_CLOEXEC)
             self._life = ours.enter_context(os.fdopen(life, "r"))
             theirs.callback(os.close, exit_writer)
-            sandbox.fork([talk.fileno(), frames, *([] if media is None else [media]), exit_writer])
+            sandbox.fork([talk.fileno(), frames, text, *([] if media is None else [media]), exit_writer])
             theirs.close()
             self.pid = int(self._life.readline() or 0)
             # A pid may be somebody else's by the time a signal is sent; a descriptor of the process never is.
@@ -184,8 +200,6 @@ class _Child:
                 self._process = os.pidfd_open(self.pid) if self.pid else None
             if self._process is not None:
                 ours.callback(os.close, self._process)
-            with suppress(ConnectionError):
-                self.talk.send(request.model_dump_json().encode())
             self._open = ours.pop_all()
 
     def kill(self) -> None:
@@ -199,10 +213,12 @@ class _Child:
         line = self._life.readline()
         return int(line) if line else None
 
+    def holds(self, size: int) -> bool:
+        """Whether a slot has room for so many bytes."""
+        return size <= self._slot_bytes
+
     def pixels(self, slot: int, size: int) -> memoryview:
-        """What lies in a slot; raises DecoderCrashed if that cannot be."""
-        if size > self._slot_bytes:
-            raise DecoderCrashed("The decoder sent a picture above the limit.", expected=f"at most {self._slot_bytes} bytes", got=str(size))
+        """What lies in a slot."""
         return memoryview(self._slots)[slot * self._slot_bytes : slot * self._slot_bytes + size]
 
     def close(self) -> None:
@@ -246,6 +262,7 @@ class SandboxedFrames:
         self._child, self._request, self._pump = child, request, pump
         self._pool = ImagePool()
         self._waited_s = 0.0
+        self._last_pts: int | None = None
         self._used = False
         self._ended: Ended | None = None
         self.counts = FrameCounts()
@@ -256,7 +273,7 @@ class SandboxedFrames:
                 pump.start()
             limits = request.limits
             started, opened = self._receive(limits.open_timeout_s + GRACE_S), self._receive(limits.open_timeout_s + GRACE_S)
-            if not isinstance(started, Started) or not isinstance(opened, Opened):
+            if not isinstance(started, Started) or not isinstance(opened, Opened) or not _makes_sense(opened.media):
                 raise self._untrue(opened)
         except BaseException:
             self.close()
@@ -284,6 +301,8 @@ class SandboxedFrames:
                     yield self._frame(shown)
                 case Alive(decoded=decoded):
                     self.counts.decoded = decoded
+                case Ended() as ended if self.counts.yielded == 0:
+                    raise self._untrue(ended)
                 case Ended() as ended:
                     self._ended, self.counts, self.disconnected = ended, ended.counts, ended.disconnected
                     self.warnings = ended.warnings
@@ -315,6 +334,9 @@ class SandboxedFrames:
 
     def _frame(self, shown: Shown) -> Frame:
         size = shown.height * shown.width * 3
+        if not self._child.holds(size) or (self._last_pts is not None and shown.pts <= self._last_pts):
+            raise self._untrue(shown)
+        self._last_pts = shown.pts
         image = self._pool.take(shown.height, shown.width)
         with self._child.pixels(shown.slot, size) as pixels:
             np.copyto(image.reshape(-1), np.frombuffer(pixels, np.uint8))
@@ -350,23 +372,23 @@ class SandboxedFrames:
             raise DecoderCrashed("The decoder's answer makes no sense.", expected="a message", got=f"{len(packet)} bytes") from error
         if isinstance(message, Refused):
             self._raise_feed_error()
-            kind = _CLASSES.get(message.slug, DecodeError)
+            kind = REFUSALS.get(message.slug, DecodeError)
             raise kind(message.detail, expected=message.expected, got=message.got)
         return message
 
     def _wait(self, patience_s: float) -> None:
         """Until there is a message. Only time that the child keeps us waiting counts: not ours between two Frames, nor a feed's."""
-        silent_s = 0.0
+        silent_s, most = 0.0, self._request.limits.max_wall_s
+        ready = select.poll()
+        ready.register(self._child.talk, select.POLLIN)
         while True:
             started = time.monotonic()
-            ready, _, _ = select.select([self._child.talk], [], [], min(0.25, patience_s))
-            if ready:
+            there = ready.poll(1000 * min(0.25, patience_s))
+            if there or self._pump is None or not self._pump.waiting:
+                self._waited_s += time.monotonic() - started
+                silent_s += time.monotonic() - started
+            if there and self._waited_s < most:
                 return
-            if self._pump is not None and self._pump.waiting:
-                continue
-            silent_s += time.monotonic() - started
-            self._waited_s += time.monotonic() - started
-            most = self._request.limits.max_wall_s
             if silent_s >= patience_s or self._waited_s >= most:
                 self.close()
                 expected = f"an answer within {patience_s:g} s" if silent_s >= patience_s else f"an end within {most:g} s"
@@ -396,3 +418,9 @@ class SandboxedFrames:
 
     def _untrue(self, message: FromChild) -> DecoderCrashed:
         return DecoderCrashed("The decoder's answer makes no sense here.", expected="another message", got=json.dumps(message.kind))
+
+
+def _makes_sense(media: MediaInfo) -> bool:
+    """A child that was taken over may say anything; the rest of the house counts on these."""
+    numbers = (media.nominal_fps, media.declared_duration_s)
+    return media.time_base > 0 and media.width >= 0 and media.height >= 0 and all(n is None or math.isfinite(n) for n in numbers)

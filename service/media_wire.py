@@ -20,11 +20,14 @@ MAX_MESSAGE_BYTES: Final = 256 * 1024
 class Message(BaseModel):
     """Base of what is said."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
 
 class Request(Message):
-    """Parent to child, once: what to read. A file or feed is the descriptor that comes along, called `name`; only a URL is spelt out."""
+    """Parent to child, in a descriptor of its own, since it may be long: what to read.
+
+    A file or feed is another descriptor, called `name`; only a URL is spelt out.
+    """
 
     url: str | None
     name: str
@@ -56,13 +59,13 @@ class Shown(Message):
     slot: int = Field(ge=0, lt=FRAME_SLOTS)
     height: int = Field(ge=1)
     width: int = Field(ge=1)
-    pts: int
+    pts: int = Field(gt=-(2**63), lt=2**63)
     provenance: Provenance
     flags: frozenset[FrameFlag]
-    dropped_before: int
-    epoch: int
-    shift: int
-    decoded: int
+    dropped_before: int = Field(ge=0)
+    epoch: int = Field(ge=0)
+    shift: int = Field(gt=-(2**63), lt=2**63)
+    decoded: int = Field(ge=0)
 
 
 class Alive(Message):

@@ -1,4 +1,4 @@
-"""Damage taints what is built on it, up to the next key picture and no further."""
+"""Damage taints what is decoded after it, up to the next key picture and no further."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pipelines.taint import Taint
 
 
 def _flags(taint: Taint, pictures: list[tuple[int, bool, bool]]) -> list[str | None]:
-    return [taint.of(stamp, key=key, corrupt=corrupt, missing=False) for stamp, key, corrupt in pictures]
+    return [taint.of(order, key=key, corrupt=corrupt, missing=False) for order, key, corrupt in pictures]
 
 
-def test_a_mended_picture_taints_its_group() -> None:
+def test_a_mended_picture_taints_the_rest_of_its_group() -> None:
     pictures = [(0, True, False), (1, False, True), (2, False, False), (3, True, False), (4, False, False)]
     assert _flags(Taint(), pictures) == [None, "corrupt", "tainted", None, None]
 
@@ -21,20 +21,19 @@ def test_a_mended_key_picture_taints_what_follows_it() -> None:
     assert _flags(Taint(), [(0, True, True), (1, False, False)]) == ["corrupt", "tainted"]
 
 
-def test_a_failed_packet_taints_from_its_own_stamp_on() -> None:
-    """Pictures come out later than their packets go in: those shown before the hole are whole."""
+def test_a_hole_is_told_of_before_the_pictures_of_earlier_packets_come_out() -> None:
+    """A decoder holds pictures back: the key picture that comes out now was decoded before the hole and does not close it."""
     taint = Taint()
-    assert _flags(taint, [(0, True, False)]) == [None]
-    taint.packet_failed(3)
-    assert _flags(taint, [(1, False, False), (2, False, False), (4, False, False), (5, True, False)]) == [None, None, "tainted", None]
+    taint.hole(3)
+    assert _flags(taint, [(1, True, False), (2, False, False), (4, False, False), (5, True, False)]) == [None, None, "tainted", None]
 
 
-def test_the_next_key_picture_heals_a_failed_packet_and_the_failed_key_picture_does_not() -> None:
-    healed, broken = Taint(), Taint()
-    healed.packet_failed(3)
-    broken.packet_failed(3)
-    assert _flags(healed, [(4, True, False), (5, False, False)]) == [None, None]
-    assert _flags(broken, [(3, True, False), (4, False, False)]) == ["tainted", "tainted"]
+def test_the_next_key_picture_closes_a_hole_and_the_key_picture_that_is_one_does_not() -> None:
+    closed, open_ = Taint(), Taint()
+    closed.hole(3)
+    open_.hole(3)
+    assert _flags(closed, [(4, True, False), (5, False, False)]) == [None, None]
+    assert _flags(open_, [(3, True, False), (4, False, False)]) == ["tainted", "tainted"]
 
 
 def test_a_missing_picture_taints_unless_a_key_picture_follows() -> None:
@@ -42,19 +41,12 @@ def test_a_missing_picture_taints_unless_a_key_picture_follows() -> None:
     assert Taint().of(2, key=True, corrupt=False, missing=True) is None
 
 
-def test_a_failed_packet_without_a_stamp_taints_at_once() -> None:
-    taint = Taint()
-    _flags(taint, [(0, True, False)])
-    taint.packet_failed(None)
-    assert _flags(taint, [(1, False, False)]) == ["tainted"]
-
-
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), max_size=40))
-def test_a_whole_group_without_damage_is_never_flagged(pictures: list[tuple[bool, bool, bool]]) -> None:
+def test_nothing_whole_is_flagged_and_nothing_else_is_not(pictures: list[tuple[bool, bool, bool]]) -> None:
     taint, whole = Taint(), True
-    for stamp, (key, corrupt, fails) in enumerate(pictures):
+    for order, (key, corrupt, fails) in enumerate(pictures):
         if fails:
-            taint.packet_failed(stamp)
-        flag = taint.of(stamp, key=key, corrupt=corrupt, missing=False)
+            taint.hole(order)
+        flag = taint.of(order, key=key, corrupt=corrupt, missing=False)
         whole = (whole or key) and not corrupt and not fails
         assert (flag is None) == whole
