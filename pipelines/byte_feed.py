@@ -31,6 +31,8 @@ class Seekable(Readable, Protocol):
 class ByteFeed:
     """Reads forward only. `error` is what ended it, if not the end of the bytes."""
 
+    can_seek = False
+
     def __init__(self, source: Readable, *, max_bytes: int) -> None:
         self.error: BaseException | None = None
         self._source, self._max_bytes = source, max_bytes
@@ -72,6 +74,8 @@ class ByteFeed:
 
 class SeekableFeed(ByteFeed):
     """Can go back; its size is bounded before it is opened, not by counting what is read again."""
+
+    can_seek = True
 
     def __init__(self, source: Seekable) -> None:
         self._seekable = source

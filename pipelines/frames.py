@@ -20,6 +20,7 @@ from pipelines.clock import MediaClock, Place
 from pipelines.containers import Opened, Source, open_source
 from pipelines.decoding import Decoder
 from pipelines.errors import DecodeError, MediaTooLarge, NoTimestamps, SourceError
+from pipelines.image_pool import ImagePool, Pool
 from pipelines.media import DAMAGE, Frame, FrameCounts, FrameFlag, Limits, MediaInfo, MediaWarning
 from pipelines.pictures import Converter, is_partial
 from pipelines.sampling import Sampler
@@ -84,6 +85,7 @@ class FrameSource:
         clock: MediaClock,
         now: Callable[[], float],
         pulse: Callable[[], None] | None,
+        pool: Pool,
     ) -> None:
         stream, container = opened.stream, opened.container
         base = Fraction(stream.time_base or 0)  # `containers.py` refuses a stream without
@@ -106,7 +108,7 @@ class FrameSource:
         """Whether a live source ended: cameras do not, so whoever watches one connects again, with this `clock`."""
         self._opened, self._limits, self._closely = opened, limits, closely
         self._kinds = frozenset(self.media.container.split(","))
-        self._sampler, self._converter = Sampler(hz), Converter()
+        self._sampler, self._converter = Sampler(hz), Converter(pool)
         self._keeper = TimeKeeper(base, self.media.nominal_fps)
         self._provenance: Provenance = "rtp" if opened.live else "container_cfr" if "avi" in self._kinds else "container"
         self._lossy = bool(self._kinds & LOSSY) and self.media.codec == "h264" and closely is None
@@ -283,6 +285,12 @@ class FrameSource:
         if self._opened.feed is not None:
             self._opened.feed.raise_error(self._opened.name)
         if counts.yielded == 0:
+            if counts.decoded == 0 and "mov" in self._kinds and self._opened.feed is not None and not self._opened.feed.can_seek:
+                raise DecodeError(
+                    f"{self._opened.name} has its index at its end, where a feed that cannot go back does not come.",
+                    expected="an mp4 with its index first (faststart) or in fragments, or a source with seek",
+                    got="an index after the pictures",
+                )
             unstamped = 0 < counts.no_pts == counts.decoded
             kind, says = (
                 (NoTimestamps, "has no timestamps") if unstamped else (DecodeError, "could be opened, but no picture could be read")
@@ -309,9 +317,7 @@ class FrameSource:
                 f"{counts.tainted} more were built on damage.",
             )
         elif counts.tainted:
-            self._warn(
-                "pictures_missing", f"{counts.tainted} pictures may be built on others that were lost; they are not judged."
-            )
+            self._warn("pictures_missing", f"{counts.tainted} pictures may be built on others that were lost; they are not judged.")
         if counts.duplicate or counts.backward or counts.no_pts or self.clock.epoch or self.clock.wraps:
             self._warn(
                 "timestamps_repaired",
@@ -342,6 +348,7 @@ def read_frames(
     name: str | None = None,
     now: Callable[[], float] = time.monotonic,
     pulse: Callable[[], None] | None = None,
+    pool: Pool | None = None,
 ) -> FrameSource:
     """Open `source`, to be iterated for its Frames in order of time: all decoded, about `hz` a second converted (None: all).
 
@@ -354,6 +361,7 @@ def read_frames(
         name: what to call the source in messages; its own name without directories or credentials if None.
         now: the monotonic clock by which live packets arrive, in seconds; it bridges sessions, the model never sees it.
         pulse: called at every packet, for whoever watches that the source is alive.
+        pool: where the images lie; memory of this process if None.
 
     Raises:
         SourceError: it cannot be opened as video; see the tree in `errors.py`.
@@ -361,7 +369,9 @@ def read_frames(
     limits = limits or Limits()
     opened = open_source(source, limits, hwaccel=hwaccel, known_as=name)
     try:
-        frames = FrameSource(opened, hz=hz, limits=limits, closely=closely, clock=clock or MediaClock(), now=now, pulse=pulse)
+        frames = FrameSource(
+            opened, hz=hz, limits=limits, closely=closely, clock=clock or MediaClock(), now=now, pulse=pulse, pool=pool or ImagePool()
+        )
     except BaseException:
         opened.close()
         raise

@@ -7,7 +7,7 @@ none.
 from __future__ import annotations
 
 import sys
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 
@@ -18,15 +18,23 @@ KEPT: Final = 4
 NOBODY_ELSE: Final = 3
 
 
+class Pool(Protocol):
+    """Where pictures get their memory from."""
+
+    def take(self, height: int, width: int) -> Image:
+        """An image (height, width, 3) to be written to; it is the taker's until nothing refers to it."""
+        ...
+
+
 class ImagePool:
     """Hands out images; takes them back by itself when nothing refers to them. For one thread."""
 
     def __init__(self) -> None:
         self._images: list[Image] = []
 
-    def take(self, height: int, width: int, channels: int = 3) -> Image:
-        """An image of that shape that nobody else holds; its content is whatever was there."""
-        shape = (height, width, channels)
+    def take(self, height: int, width: int) -> Image:
+        """An image (height, width, 3) that nobody else holds; its content is whatever was there."""
+        shape = (height, width, 3)
         for image in self._images:
             if image.shape == shape and sys.getrefcount(image) == NOBODY_ELSE:
                 return image

@@ -11,7 +11,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
-from pipelines.image_pool import ImagePool
+from pipelines.image_pool import Pool
 from pipelines.media import Image
 from pipelines.tone_map import Transfer, tone_map
 
@@ -29,8 +29,8 @@ TURNS: Final = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROT
 class Converter:
     """Converts the pictures of one source; keyed on nothing, since size and format may change from one picture to the next."""
 
-    def __init__(self) -> None:
-        self._reformatter, self._pool = VideoReformatter(), ImagePool()
+    def __init__(self, pool: Pool) -> None:
+        self._reformatter, self._pool = VideoReformatter(), pool
         self.repairs: set[str] = set()
         """What was done beside plain conversion: hdr_tonemapped, alpha_flattened, colours_assumed, interlaced."""
 

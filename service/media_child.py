@@ -19,11 +19,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from models.errors import Refusal
 from pipelines.containers import preload
 from pipelines.errors import MediaTooLarge
 from pipelines.frames import read_frames
-from pipelines.media import FrameCounts
+from pipelines.media import FrameCounts, Image
 from service.media_wire import FRAME_SLOTS, Alive, Ended, Message, Opened, Refused, Request, Started, shown
 
 PULSE_S: Final = 0.5
@@ -95,9 +97,9 @@ def _become(given: list[int]) -> None:
         with os.fdopen(REQUEST, "rb") as text:
             request = Request.model_validate_json(text.read())
         # mmap keeps a duplicate of its descriptor, in the place where REQUEST was.
-        slots = mmap.mmap(FRAMES, FRAME_SLOTS * 3 * request.limits.max_pixels)
+        memory = mmap.mmap(FRAMES, FRAME_SLOTS * 3 * request.limits.max_pixels)
         _say(talk, Started(isolated=_lock_up(request, files=TALK + len(given))))
-        _decode(request, talk, slots)
+        _decode(request, talk, memory)
         os._exit(0)
     except BaseException:  # whatever it is, a fork must not run on as a second zygote
         traceback.print_exc()
@@ -123,9 +125,9 @@ def _lock_up(request: Request, *, files: int) -> bool:
     return isolated
 
 
-def _decode(request: Request, talk: socket.socket, slots: mmap.mmap) -> None:
+def _decode(request: Request, talk: socket.socket, memory: mmap.mmap) -> None:
     """Read the source to its end, or to the reason why not."""
-    child = _Child(request, talk, slots)
+    child = _Child(request, talk, memory)
     try:
         child.run()
     except Refusal as refusal:
@@ -137,13 +139,44 @@ def _decode(request: Request, talk: socket.socket, slots: mmap.mmap) -> None:
         return  # nobody wants the frames any more
 
 
-class _Child:
-    """One source and the slots that its Frames go through."""
+class _Slots:
+    """Shared memory for FRAME_SLOTS pictures; `take` makes it the pool that pictures are converted into (`pipelines.image_pool.Pool`)."""
 
-    def __init__(self, request: Request, talk: socket.socket, slots: mmap.mmap) -> None:
-        self._request, self._talk, self._slots = request, talk, slots
-        self._slot_bytes = 3 * request.limits.max_pixels
+    def __init__(self, memory: mmap.mmap, slot_bytes: int, talk: socket.socket) -> None:
+        self._memory, self._slot_bytes, self._talk = memory, slot_bytes, talk
         self._free = list(range(FRAME_SLOTS))
+        self._given: tuple[int, Image] | None = None
+
+    def take(self, height: int, width: int) -> Image:
+        """The memory of a slot that the parent does not hold; waits for one."""
+        slot = self._given[0] if self._given is not None else self._next()
+        image = np.frombuffer(self._memory, np.uint8, height * width * 3, slot * self._slot_bytes).reshape(height, width, 3)
+        self._given = (slot, image)
+        return image
+
+    def slot_of(self, image: Image) -> int:
+        """Where `image` lies; one that was turned or mapped since lies elsewhere, and is copied."""
+        if self._given is None or self._given[1] is not image:
+            np.copyto(self.take(*image.shape[:2]), image)
+        assert self._given is not None
+        slot, self._given = self._given[0], None
+        return slot
+
+    def _next(self) -> int:
+        while not self._free:
+            given_back = self._talk.recv(1)
+            if not given_back:
+                raise BrokenPipeError
+            self._free.append(given_back[0])
+        return self._free.pop()
+
+
+class _Child:
+    """Reads one source and tells of it."""
+
+    def __init__(self, request: Request, talk: socket.socket, memory: mmap.mmap) -> None:
+        self._request, self._talk = request, talk
+        self._slots = _Slots(memory, 3 * request.limits.max_pixels, talk)
         self._pulse_due = time.monotonic() + PULSE_S
         self._counts = FrameCounts()
 
@@ -157,15 +190,12 @@ class _Child:
             hwaccel=request.hwaccel,
             name=request.name,
             pulse=self._pulse,
+            pool=self._slots,
         ) as frames:
             self._counts = frames.counts
             _say(self._talk, Opened(media=frames.media))
             for frame in frames:
-                slot = self._free_slot()
-                pixels = frame.image.reshape(-1)
-                start = slot * self._slot_bytes
-                self._slots[start : start + pixels.size] = pixels.data
-                _say(self._talk, shown(frame, slot, frames.counts.decoded))
+                _say(self._talk, shown(frame, self._slots.slot_of(frame.image), frames.counts.decoded))
             _say(
                 self._talk,
                 Ended(
@@ -176,14 +206,6 @@ class _Child:
                     cpu_s=time.process_time(),
                 ),
             )
-
-    def _free_slot(self) -> int:
-        while not self._free:
-            given = self._talk.recv(1)
-            if not given:
-                raise BrokenPipeError
-            self._free.append(given[0])
-        return self._free.pop()
 
     def _pulse(self) -> None:
         if time.monotonic() >= self._pulse_due:

@@ -116,7 +116,11 @@ class MediaSandbox:
                 closely=None if closely is None else frozenset(closely),
                 hwaccel=hwaccel,
             )
-            return SandboxedFrames(_Child(self, request, media), request, pump)
+            try:
+                child = _Child(self, request, media)
+            except _NoChild:  # the zygote died just now; there will be another
+                child = _Child(self, request, media)
+            return SandboxedFrames(child, request, pump)
         raise AssertionError("ExitStack swallows nothing")
 
     @property
@@ -171,6 +175,10 @@ class MediaSandbox:
             )
 
 
+class _NoChild(DecoderCrashed):
+    """The zygote died before it could fork."""
+
+
 class _Child:
     """One forked child: its socket, its slots of shared memory, its life and death."""
 
@@ -193,11 +201,14 @@ class _Child:
             theirs.callback(os.close, exit_writer)
             sandbox.fork([talk.fileno(), frames, text, *([] if media is None else [media]), exit_writer])
             theirs.close()
-            self.pid = int(self._life.readline() or 0)
+            told = self._life.readline()
+            if not told:
+                raise _NoChild("Decoding could not begin.", expected="a decode child", got="none: its parent died")
+            self.pid = int(told)
             # A pid may be somebody else's by the time a signal is sent; a descriptor of the process never is.
             self._process: int | None = None
             with suppress(ProcessLookupError):
-                self._process = os.pidfd_open(self.pid) if self.pid else None
+                self._process = os.pidfd_open(self.pid)
             if self._process is not None:
                 ours.callback(os.close, self._process)
             self._open = ours.pop_all()
@@ -262,7 +273,7 @@ class SandboxedFrames:
         self._child, self._request, self._pump = child, request, pump
         self._pool = ImagePool()
         self._waited_s = 0.0
-        self._last_pts: int | None = None
+        self._last_pts = -(2**63)
         self._used = False
         self._ended: Ended | None = None
         self.counts = FrameCounts()
@@ -334,7 +345,8 @@ class SandboxedFrames:
 
     def _frame(self, shown: Shown) -> Frame:
         size = shown.height * shown.width * 3
-        if not self._child.holds(size) or (self._last_pts is not None and shown.pts <= self._last_pts):
+        limits = self._request.limits
+        if not self._child.holds(size) or shown.pts <= self._last_pts or self.counts.yielded >= limits.max_frames:
             raise self._untrue(shown)
         self._last_pts = shown.pts
         image = self._pool.take(shown.height, shown.width)

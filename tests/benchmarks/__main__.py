@@ -1,49 +1,71 @@
-"""`python -m tests.benchmarks`: runs every benchmark on one thread, writes results.json, prints the table that the README shows."""
+"""`python -m tests.benchmarks`: runs the benchmarks on one thread, writes results.json, prints the tables that the README shows."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
 import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import cv2
 import torch
 from rich.console import Console
-from rich.table import Table
 
-from tests.benchmarks import bench_walk
+from tests.benchmarks import bench_decode, bench_timeline, bench_walk, render
 from tests.support import ROOT
 
 RESULTS = Path(__file__).with_name("results.json")
+BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
+    "walk": bench_walk.run,
+    "timeline": bench_timeline.run,
+    "decode": bench_decode.run,
+}
 
 
-def main() -> None:
-    """Measure, write, print."""
+def main(arguments: Sequence[str]) -> None:
+    """Measure, write, print; or rewrite the README from what was measured."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--only", type=_names, default=list(BENCHMARKS), help="a comma list of " + ", ".join(BENCHMARKS))
+    parser.add_argument("--readme", action="store_true", help="measure nothing; put the tables of results.json into README.md")
+    asked = parser.parse_args(arguments)
+    results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.is_file() else {}
+    if asked.readme:
+        readme = ROOT / "README.md"
+        readme.write_text(render.rewrite(readme.read_text("utf-8"), results), "utf-8")
+        return
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    walk = bench_walk.run()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
-    results = {
+    for name in asked.only:
+        results[name] = BENCHMARKS[name]()
+        # Each part says when and where it was measured: the others keep their earlier rows.
+        results.setdefault("measured", {})[name] = _circumstances()
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+        for table in render.tables(name, results[name]):
+            Console().print(table.rich())
+
+
+def _names(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := sorted(set(names) - set(BENCHMARKS)):
+        raise argparse.ArgumentTypeError(f"expected some of {', '.join(BENCHMARKS)}; got {', '.join(unknown)}")
+    return names
+
+
+def _circumstances() -> dict[str, Any]:
+    describe = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    commit = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    return {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit or "unknown",
         "machine": {"processor": _processor(), "threads": 1, "system": platform.platform()},
         "versions": {name: version(name) for name in ("torch", "av", "opencv-python-headless", "numpy")},
-        "walk": walk,
     }
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    for row in walk:
-        table = Table("stage", "CPU-ms per frame judged", title=row["clip"])
-        for stage, spent in row["cpu_ms_per_judged_frame"].items():
-            table.add_row(stage, f"{spent:.2f}")
-        table.add_row("all", f"{row['cpu_ms_per_judged_frame_all']:.2f}")
-        table.add_row("all, per frame decoded", f"{row['cpu_ms_per_decoded_frame_all']:.2f}")
-        table.add_row("decoding alone, per frame", f"{row['cpu_ms_per_decoded_frame_decode_alone']:.2f}")
-        table.add_row("walk over decoding alone", f"{row['walk_over_decode_alone']:.1f} x")
-        table.add_row("media seconds per CPU second", f"{row['media_s_per_cpu_s']:.1f}")
-        Console().print(table)
 
 
 def _processor() -> str:
@@ -54,4 +76,5 @@ def _processor() -> str:
 
 
 if __name__ == "__main__":
-    main()
+    # `undercurrent bench` runs this module too, and its own command line is none of ours.
+    main(sys.argv[1:] if Path(sys.argv[0]).name == "__main__.py" else [])

@@ -1,0 +1,158 @@
+"""The benchmarks' tables: the rows of results.json in, tables for the terminal and for the README (between its markers) out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table as RichTable
+
+Rows = Sequence[dict[str, Any]]
+IN_README = ("timeline", "decode")
+READERS = {
+    "ours": "read_frames, absolute",
+    "ours_relative": "read_frames",
+    "index_average_rate": "index / average_rate",
+    "opencv_pos_msec": "OpenCV, POS_MSEC",
+    "opencv_index_fps": "OpenCV, index / FPS",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A heading, the names of the columns, and cells that are text already."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def rich(self) -> RichTable:
+        """For the terminal."""
+        table = RichTable(*self.columns, title=self.title)
+        for row in self.rows:
+            table.add_row(*row)
+        return table
+
+    def markdown(self) -> str:
+        """For the README; its own words around the markers are the heading."""
+        rule = tuple("---" if i == 0 else "--:" for i in range(len(self.columns)))
+        return "\n".join(f"| {' | '.join(row)} |" for row in (self.columns, rule, *self.rows))
+
+
+def rewrite(readme: str, results: dict[str, Any]) -> str:
+    """`readme` with the tables of `results` between `<!-- bench:NAME -->` and `<!-- /bench:NAME -->`; a missing pair is an error."""
+    for name in IN_README:
+        if name not in results:
+            raise ValueError(f"results.json has no {name!r}; run `python -m tests.benchmarks --only {name}` first")
+        text = "\n\n".join(table.markdown() for table in _for_readme(name, results[name]))
+        begin, end = f"<!-- bench:{name} -->", f"<!-- /bench:{name} -->"
+        found = re.findall(re.escape(begin) + ".*?" + re.escape(end), readme, flags=re.DOTALL)
+        if len(found) != 1:
+            raise ValueError(f"README.md: expected one {begin} ... {end}; got {len(found)}")
+        readme = readme.replace(found[0], f"{begin}\n\n{text}\n\n{end}")
+    return readme
+
+
+def tables(name: str, rows: Rows) -> list[Table]:
+    """What is shown of one benchmark."""
+    match name:
+        case "walk":
+            return [_walk(row) for row in rows]
+        case "timeline":
+            return [_timeline(rows)]
+        case "decode":
+            return [_decode_cost(rows), _decode_open(rows)]
+    raise ValueError(f"there is no benchmark {name!r}")
+
+
+def _walk(row: dict[str, Any]) -> Table:
+    cells = [(stage, f"{spent:.2f}") for stage, spent in row["cpu_ms_per_judged_frame"].items()]
+    cells += [
+        ("all", f"{row['cpu_ms_per_judged_frame_all']:.2f}"),
+        ("all, per frame decoded", f"{row['cpu_ms_per_decoded_frame_all']:.2f}"),
+        ("decoding alone, per frame", f"{row['cpu_ms_per_decoded_frame_decode_alone']:.2f}"),
+        ("walk over decoding alone", f"{row['walk_over_decode_alone']:.1f} x"),
+        ("media seconds per CPU second", f"{row['media_s_per_cpu_s']:.1f}"),
+    ]
+    return Table(row["clip"], ("stage", "CPU-ms per frame judged"), tuple(cells))
+
+
+def _for_readme(name: str, rows: Rows) -> list[Table]:
+    """Six lines instead of one for every pattern in every container; results.json and the terminal have them all."""
+    return [_timeline_worst(rows)] if name == "timeline" else tables(name, rows)
+
+
+def _timeline(rows: Rows) -> Table:
+    cells = []
+    for row in rows:
+        errors = [_ms(row["max_error_ms"][reader]) for reader in READERS]
+        moved = row["container_shift_ms"]
+        cells.append((row["pattern"], row["container"], *errors, "" if moved == 0 else f"{moved / 1000:.3f} s"))
+    columns = ("pattern", "container", *READERS.values(), "the file moves all times by")
+    return Table("largest |t - truth| in ms; relative to the first picture unless absolute", columns, tuple(cells))
+
+
+def _timeline_worst(rows: Rows) -> Table:
+    cells = []
+    for pattern in dict.fromkeys(row["pattern"] for row in rows):
+        here = [row for row in rows if row["pattern"] == pattern]
+        worst = []
+        for reader in READERS:
+            errors = {row["container"]: row["max_error_ms"][reader] for row in here}
+            known = {container: error for container, error in errors.items() if error is not None}
+            container = max(known, key=lambda one: known[one])
+            none = "".join(f"; {one}: no rate" for one in errors if one not in known)
+            worst.append(f"{_ms(known[container])} ({container}{none})" if known[container] >= 0.001 else f"0{none}")
+        cells.append((pattern, *worst))
+    return Table("largest |t - truth| in ms, in the worst container", ("pattern", *READERS.values()), tuple(cells))
+
+
+def _decode_cost(rows: Rows) -> Table:
+    columns = (
+        "clip",
+        "Mb/s",
+        "bare PyAV loop",
+        "bare, one thread",
+        "read_frames",
+        "read_frames in the sandbox",
+        "64 kB feed",
+        "OpenCV, all frames",
+        "key frames only",
+    )
+    cells = []
+    for row in rows:
+        spent = row["cpu_ms_per_frame"]
+        cells.append(
+            (
+                row["clip"],
+                f"{row['mbit_s']:.1f}",
+                f"{spent['bare']:.2f}",
+                f"{spent['bare_one_thread']:.2f}",
+                f"{spent['in_process']:.2f} ({row['in_process_over_bare']:.2f} x)",
+                f"{spent['child']:.2f} ({row['child_over_bare']:.2f} x)",
+                f"{spent['feed_64kb']:.2f}" if "feed_64kb" in spent else "-",
+                f"{spent['opencv']:.2f}",
+                f"{row['key_frames_speedup']:.1f} x faster",
+            )
+        )
+    return Table("CPU-ms per frame decoded, 12 a second converted to RGB", columns, tuple(cells))
+
+
+def _decode_open(rows: Rows) -> Table:
+    columns = ("clip", "in process", "through a warm sandbox", "through a cold one")
+    ways = ("in_process", "warm_sandbox", "cold_sandbox")
+    cells = tuple((row["clip"], *_each(row["open_ms"], ways)) for row in rows)
+    return Table("milliseconds until a file is open", columns, cells)
+
+
+def _each(values: dict[str, float], names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(f"{values[name]:.1f}" for name in names)
+
+
+def _ms(error: float | None) -> str:
+    """Milliseconds, or why there are none."""
+    if error is None:
+        return "no rate"
+    return f"{error:.3f}" if error < 1 else f"{error:.1f}" if error < 10 else f"{error:,.0f}".replace(",", " ")
