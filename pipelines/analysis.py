@@ -70,20 +70,26 @@ class Analysis:
         self._records: dict[int, TrackRecord] = {}
         self._sightings: list[Sighting] = []
         self._time_base: Fraction | None = None
+        self._broken = False
+        """Whether the timeline broke since the last picture that was looked at."""
 
     def push(self, frame: Frame) -> list[Score]:
         """Judge one Frame: find and follow, crop, see, remember, score. Frames come in order of time, in one time base."""
         self._check_time(frame)
+        sparse = "sparse" in frame.flags
+        self._broken = self._broken or "discontinuity" in frame.flags
+        if frame.flags & DAMAGE:
+            # Not what the camera filmed: nobody is followed through it, and its time comes with the next picture.
+            self._sightings.append(Sighting(frame.pts, (), "decode_error", sparse))
+            return []
         with self.clock.stage("faces"):
-            observed = self._tracker.update(frame)
+            observed = self._tracker.update(frame, broken=self._broken)
+        self._broken = False
         for track in observed.ended:
             self._memories.pop(track, None)
-        damaged = bool(frame.flags & DAMAGE)
         with self.clock.stage("crops"):
             crops = [align(frame.image, seen.face.points) for seen in observed.seen]
-            reasons: list[ReasonCode | None] = [
-                "decode_error" if damaged else why_unusable(seen.face, crop) for seen, crop in zip(observed.seen, crops, strict=True)
-            ]
+            reasons = [why_unusable(seen.face, crop) for seen, crop in zip(observed.seen, crops, strict=True)]
         usable = [i for i, reason in enumerate(reasons) if reason is None]
         with self.clock.stage("encoder"):
             seen_by_eye = [self._see(crops[i]) for i in usable]
@@ -93,9 +99,7 @@ class Analysis:
             self._score(frame, seen, crop, reason, judged.get(seen.track))
             for seen, crop, reason in zip(observed.seen, crops, reasons, strict=True)
         ]
-        self._sightings.append(
-            Sighting(frame.pts, tuple(judged), _reason_of_frame(observed.seen, reasons, damaged=damaged), "sparse" in frame.flags)
-        )
+        self._sightings.append(Sighting(frame.pts, tuple(judged), _reason_of_frame(observed.seen, reasons), sparse))
         self.scores += scores
         return scores
 
@@ -255,10 +259,10 @@ def analyse(
         )
 
 
-def _reason_of_frame(seen: tuple[Observation, ...], reasons: list[ReasonCode | None], *, damaged: bool) -> ReasonCode | None:
-    """Why a frame without a judged face has none: the largest face's reason speaks for it; a damaged picture without one proves nothing."""
+def _reason_of_frame(seen: tuple[Observation, ...], reasons: list[ReasonCode | None]) -> ReasonCode | None:
+    """Why a frame without a judged face has none: the largest face's reason speaks for it."""
     if not seen:
-        return "decode_error" if damaged else "no_face"
+        return "no_face"
 
     def px(i: int) -> float:
         face: Face = seen[i].face

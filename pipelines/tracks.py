@@ -17,7 +17,7 @@ from scipy.optimize import linear_sum_assignment
 
 from models.face_detector import FaceDetector
 from pipelines.faces import Face, find_faces, refine_faces
-from pipelines.media import Frame
+from pipelines.media import Frame, Image
 
 FIND_EVERY_S: Final = 0.5
 FORGET_AFTER_S: Final = 2.0
@@ -89,9 +89,12 @@ class FaceTracker:
     _thumbnail: NDArray[np.float32] | None = None
     _size: tuple[int, ...] | None = None
 
-    def update(self, frame: Frame) -> Observations:
-        """Follow all faces into `frame`. Frames must come in order of time (`Analysis.push` sees to it)."""
-        cut = self._is_cut(frame)
+    def update(self, frame: Frame, *, broken: bool = False) -> Observations:
+        """Follow all faces into `frame`. Frames must come in order of time (`Analysis.push` sees to it).
+
+        `broken`: nobody knows how much time has passed since the last one. An outage whose length is known is no such break.
+        """
+        cut = self._is_cut(frame.image) or (broken and self._last_find_pts is not None)
         ended = [track.id for track in self._tracks if cut or _unseen_s(track, frame) > FORGET_AFTER_S]
         self._tracks = [track for track in self._tracks if track.id not in ended]
         followed = {} if cut else self._follow(frame)
@@ -154,17 +157,11 @@ class FaceTracker:
         self._tracks.append(track)
         return track
 
-    def _is_cut(self, frame: Frame) -> bool:
-        """Whether what is shown has nothing to do with what was: another shot, another size, or a distance in time that nobody knows.
-
-        An outage whose length is known is none of these.
-        """
-        grey = cv2.cvtColor(cv2.resize(frame.image, (32, 32), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY).astype(np.float32)
+    def _is_cut(self, image: Image) -> bool:
+        grey = cv2.cvtColor(cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY).astype(np.float32)
         before, self._thumbnail = self._thumbnail, grey
-        size, self._size = self._size, frame.image.shape[:2]
-        if before is None:
-            return False
-        return "discontinuity" in frame.flags or size != self._size or float(np.abs(grey - before).mean()) > CUT_LEVEL
+        size, self._size = self._size, image.shape[:2]
+        return before is not None and (size != self._size or float(np.abs(grey - before).mean()) > CUT_LEVEL)
 
 
 def _unseen_s(track: _Track, frame: Frame) -> float:

@@ -12,7 +12,7 @@ import pytest
 from pipelines.analysis import Analysis, Model, Progress, analyse, load_model
 from pipelines.errors import AnalysisCancelled, TimestampError
 from pipelines.frames import read_frames
-from pipelines.media import Frame
+from pipelines.media import Frame, FrameFlag
 from pipelines.verdict import Score
 from tests import clips
 from tests.support import require
@@ -61,6 +61,32 @@ def test_an_outage_reaches_the_model_as_one_real_dt(model: Model) -> None:
     scores = [analysis.push(Frame(clips.face_frame(min(t, 400) / 1000), t, MS))[0] for t in (0, 100, 200, 300, 400, 5400)]
     assert [score.track for score in scores] == [0] * 6
     assert scores[-1].dt == 5.0
+
+
+def test_a_damaged_picture_is_not_judged_and_breaks_no_track(model: Model) -> None:
+    """Half a green picture looks like a cut and moves as no face does; what was filmed then is covered by nothing."""
+    analysis = Analysis(model)
+    green = np.zeros_like(clips.face_frame(0))
+    green[..., 1] = 135
+    rows = []
+    for t in range(0, 3000, 100):
+        damaged = 1000 <= t < 1500
+        frame = Frame(green if damaged else clips.face_frame(t / 1000), t, MS, flags=frozenset({"tainted"} if damaged else ()))
+        rows.append(analysis.push(frame))
+    assert [len(row) for row in rows] == [1] * 10 + [0] * 5 + [1] * 15
+    assert {score.track for row in rows for score in row} == {0}
+    assert rows[15][0].dt == 0.6
+    reasons = {reason.code: reason.duration_s for reason in analysis.finish().coverage.reasons}
+    assert reasons == {"decode_error": pytest.approx(0.5)}
+
+
+def test_a_break_of_the_timeline_forgets_even_if_its_first_picture_is_damaged(model: Model) -> None:
+    analysis = Analysis(model)
+    flags: dict[int, frozenset[FrameFlag]] = {400: frozenset({"discontinuity", "corrupt"})}
+    tracks = [
+        [s.track for s in analysis.push(Frame(clips.face_frame(0), t, MS, flags=flags.get(t, frozenset())))] for t in range(0, 800, 100)
+    ]
+    assert tracks == [[0]] * 4 + [[]] + [[1]] * 3
 
 
 def test_time_may_not_go_back_or_change_its_base(model: Model) -> None:

@@ -15,6 +15,7 @@ from pipelines.frames import probe, read_frames
 from pipelines.media import Frame, Limits
 from pipelines.sampling import Sampler
 from tests.clips import cut_short, face_clip, face_frame, regular_pts, variable_pts, write_clip
+from tests.support import require
 
 
 def _read(path: Path, **how: float | None) -> list[Frame]:
@@ -128,3 +129,24 @@ def test_odd_sizes_come_out_whole(tmp_path: Path) -> None:
     picture = np.full((181, 321, 3), 128, dtype=np.uint8)
     path = write_clip(tmp_path / "odd.mkv", [picture] * 3, [0, 40, 80], codec="ffv1")
     assert _read(path)[0].image.shape == (181, 321, 3)
+
+
+def test_hardware_that_is_not_there_is_replaced_and_said(tmp_path: Path) -> None:
+    path = face_clip(tmp_path / "a.mp4", seconds=0.5)
+    with read_frames(path, hz=None, hwaccel="qsv") as asked, read_frames(path, hz=None) as plain:
+        assert [frame.pts for frame in asked] == [frame.pts for frame in plain]
+    if asked.media.decode_backend == "qsv":
+        pytest.skip("this machine has that hardware")
+    assert asked.media.decode_backend == "software"
+    assert [warning.code for warning in asked.warnings] == ["hwaccel_unavailable"]
+
+
+@pytest.mark.gpu
+def test_nvdec_gives_the_same_times_and_nearly_the_same_pictures(tmp_path: Path) -> None:
+    require("gpu")
+    path = face_clip(tmp_path / "a.mp4", pts=variable_pts(3.0, seed=6))
+    with read_frames(path, hz=None, hwaccel="cuda") as hard, read_frames(path, hz=None) as soft:
+        for a, b in zip(hard, soft, strict=True):
+            assert a.pts == b.pts
+            assert np.abs(a.image.astype(int) - b.image.astype(int)).mean() < 4.0
+    assert hard.media.decode_backend == "cuda"

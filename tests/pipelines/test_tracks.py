@@ -78,6 +78,14 @@ def test_a_face_gone_for_longer_is_another_track(detector: FaceDetector) -> None
     assert [ended for one in observed for ended in one.ended] == [0]
 
 
+def test_a_break_of_unknown_length_and_another_size_end_every_track(detector: FaceDetector) -> None:
+    tracker = FaceTracker(detector)
+    frames = [Frame(face_frame(0.0), 100 * i, MS) for i in range(3)] + [Frame(face_frame(0.0, width=720), 300, MS)]
+    observed = [tracker.update(frame, broken=i in (0, 2)) for i, frame in enumerate(frames)]
+    assert [one.cut for one in observed] == [False, False, True, True]
+    assert [one.ended for one in observed] == [(), (), (0,), (1,)]
+
+
 def test_an_outage_is_not_an_absence(detector: FaceDetector) -> None:
     times = [0.0, 0.1, 0.2, 9.0, 9.1]
     assert _ids(_follow(detector, ((t, face_frame(min(t, 0.2))) for t in times))) == {0}

@@ -78,7 +78,23 @@ def test_people_get_a_panel_a_timeline_and_a_table(clip: Path) -> None:
     assert max(map(len, done.stdout.splitlines())) <= 80
     for part in ("probability", "judged", "face 0", "over media time", "encoder", "x decoding"):
         assert part in done.stdout
+    for part in ("timestamps", "from the container; decoded by software", "measured", "variable", "gaps", "repairs", "damage"):
+        assert part in done.stdout
     assert "authentic" not in done.stdout.lower()
+
+
+def test_triage_gives_the_same_answer(clip: Path) -> None:
+    plain, triaged = (json.loads(run("detect", clip, "--json", *more).stdout) for more in ((), ("--triage",)))
+    assert triaged["verdict"] == plain["verdict"]
+    assert {stage["stage"] for stage in triaged["stages"]} - {stage["stage"] for stage in plain["stages"]} == {"triage"}
+
+
+def test_hardware_that_is_missing_is_said_and_nothing_else_changes(clip: Path) -> None:
+    result = json.loads(run("detect", clip, "--json", "--hwaccel", "cuda").stdout)
+    if result["media"]["decode_backend"] == "cuda":
+        pytest.skip("this machine has an NVIDIA decoder")
+    assert result["media"]["decode_backend"] == "software"
+    assert "hwaccel_unavailable" in {warning["code"] for warning in result["warnings"]}
 
 
 @pytest.mark.parametrize(
