@@ -87,7 +87,12 @@ class Decoder:
         packets = iter(self._opened.container.demux(self._opened.stream))
         try:
             while not self._opened.closed:
-                packet = next(packets, None)
+                try:
+                    packet = next(packets, None)
+                except IndexError:
+                    # A stream that begins later: PyAV 18.1 looks for it in the list made at opening. Its packet is behind us now.
+                    packets = iter(self._opened.container.demux(self._opened.stream))
+                    continue
                 if packet is None:
                     return
                 if self._pulse is not None:

@@ -35,6 +35,8 @@ SEVERAL_TIMELINES: Final = frozenset({"mpegts", "mpeg", "hls", "rtsp", "rtp", "f
 LOSSY: Final = frozenset({"mpegts", "hls", "rtsp", "rtp"})
 # H.264 and H.265 keep at most 16 pictures to build on, so no run of B pictures that are shown in a row is waited for longer.
 MOST_B_PICTURES: Final = 17
+# Beyond it a stamp is damage, and sums of two would not fit into 64 bits any more; at 90 kHz it is 400,000 years.
+FARTHEST: Final = 2**60
 REPAIRS: Final = {
     "hdr_tonemapped": "The video is HDR; its tones were mapped to standard range.",
     "alpha_flattened": "The video is partly transparent; it was laid over black.",
@@ -219,11 +221,12 @@ class FrameSource:
         """
         waiting: list[_Seen] = []
         for picture in self._decoder.pictures():
-            if picture.pts is not None and picture.pts < 0 and "mov" in self._kinds:
+            stamp = None if picture.pts is None or abs(picture.pts) > FARTHEST else picture.pts
+            if stamp is not None and stamp < 0 and "mov" in self._kinds:
                 continue  # the edit list says that what comes before 0 is not shown
-            place = self.clock.place(picture.pts, self._decoder.arrival)
-            self.counts.no_pts += picture.pts is None
-            self.counts.backward += place is None and picture.pts is not None
+            place = self.clock.place(stamp, self._decoder.arrival)
+            self.counts.no_pts += stamp is None
+            self.counts.backward += place is None and stamp is not None
             waiting.append(_Seen(picture, place, self.counts.decoded - 1, self._decoder.order_of(picture), self._decoder.sparse))
             if picture.pict_type != PictureType.B or self._opened.live or len(waiting) >= MOST_B_PICTURES:
                 yield from self._judged(waiting)

@@ -17,6 +17,7 @@ from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -1049,3 +1050,32 @@ def test_hardware_that_is_not_there_is_replaced_and_said(tmp_path: Path, made: M
     assert all(np.array_equal(a.image, b.image) for a, b in zip(asked.frames, plain.frames, strict=True))
     with pytest.raises(UnsupportedMedia):
         read(zoo.text(tmp_path / "text.mp4"), hwaccel="cuda")
+
+
+# --- found by `tests.fuzz`
+
+
+def test_a_stream_that_begins_later_does_not_end_the_reading(tmp_path: Path) -> None:
+    """Row 27: PyAV 18.1 raises IndexError for a packet of a stream that was not there when the file was opened; sound may begin late."""
+    quiet = zoo.steady(tmp_path / "quiet.ts")
+    loud = zoo.with_sound(tmp_path, "ts").path
+    (tmp_path / "a.ts").write_bytes(quiet.read_bytes() + loud.read_bytes())
+    with av.open(str(loud)) as both:
+        assert len(both.streams.audio) == 1
+    reading = read(tmp_path / "a.ts")
+    assert reading.numbers[:60] == list(range(60))
+    assert len(reading.frames) > 60 + 35, "the second half has 40 pictures, and a break may cost one"
+
+
+@pytest.mark.parametrize("far", [2**63 - 5, 2**62])
+def test_stamps_beyond_all_time_are_no_stamps(tmp_path: Path, far: int) -> None:
+    """Row 10: damage can write any number; sums of two such would not fit into 64 bits."""
+    data = zoo.media_recorder(tmp_path / "a.webm").path.read_bytes()
+    at = data.index(b"\x1f\x43\xb6\x75")  # the first cluster: its id, two bytes of size, its time of 0
+    assert data[at + 6 : at + 9] == b"\xe7\x81\x00"
+    head = data[at : at + 4] + b"\x01" + b"\xff" * 7 + b"\xe7\x88" + far.to_bytes(8, "big")
+    (tmp_path / "b.webm").write_bytes(data[:at] + head + data[at + 9 :])
+    reading = read(tmp_path / "b.webm")
+    assert reading.source.counts.no_pts > 0
+    assert all(abs(frame.pts) < 2**61 and abs(frame.shift) < 2**61 for frame in reading.frames)
+    assert "timestamps_repaired" in reading.codes

@@ -29,7 +29,7 @@ from pipelines.frames import read_frames
 from pipelines.media import Frame, Frames, Limits
 from service.media_sandbox import MediaSandbox
 from tests.clips import face_clip, one_frame_clip, variable_pts
-from tests.support import require
+from tests.support import ROOT, require
 
 
 @pytest.fixture(scope="module")
@@ -300,3 +300,10 @@ def _wait_for(done: Callable[[], bool]) -> None:
             return
         time.sleep(0.05)
     pytest.fail("it did not happen within 5 s")
+
+
+def test_a_file_that_really_makes_ffmpeg_abort_harms_nobody(sandbox: MediaSandbox, clip: Path) -> None:
+    """Found by `tests.fuzz` and cut to 15 packets: a failed assertion in FFmpeg 8.1's demuxer (demux.c:765), which no caller can catch."""
+    with pytest.raises(DecoderCrashed, match="SIGABRT"):
+        _all(sandbox.read_frames(ROOT / "tests" / "golden" / "aborts_ffmpeg.ts", hz=None))
+    assert sandbox.probe(clip).codec == "h264"
