@@ -116,11 +116,7 @@ class MediaSandbox:
                 closely=None if closely is None else frozenset(closely),
                 hwaccel=hwaccel,
             )
-            try:
-                child = _Child(self, request, media)
-            except _NoChild:  # the zygote died just now; there will be another
-                child = _Child(self, request, media)
-            return SandboxedFrames(child, request, pump)
+            return SandboxedFrames(self._child(request, media), request, pump)
         raise AssertionError("ExitStack swallows nothing")
 
     @property
@@ -139,10 +135,16 @@ class MediaSandbox:
         reader, writer = os.pipe()
         os.close(writer)
         request = Request(url=None, name="nothing", hz=None, limits=Limits(), closely=None, hwaccel=None)
-        with closing(os.fdopen(reader, "rb")) as nothing, closing(_Child(self, request, nothing.fileno())) as child:
+        with closing(os.fdopen(reader, "rb")) as nothing, closing(self._child(request, nothing.fileno())) as child:
             child.talk.settimeout(request.limits.open_timeout_s)
             started = from_child.validate_json(child.talk.recv(MAX_MESSAGE_BYTES))
         return isinstance(started, Started) and started.isolated
+
+    def _child(self, request: Request, media: int | None) -> _Child:
+        for _ in range(2):  # the zygote may have died just now; then there will be another
+            with suppress(_NoChild):
+                return _Child(self, request, media)
+        raise DecoderCrashed("Decoding could not begin.", expected="a decode child", got="none: its parent died twice")
 
     def fork(self, descriptors: list[int]) -> None:
         """Have the zygote fork a child that keeps `descriptors`; the last is where its pid and its status will be written."""
@@ -175,7 +177,7 @@ class MediaSandbox:
             )
 
 
-class _NoChild(DecoderCrashed):
+class _NoChild(Exception):
     """The zygote died before it could fork."""
 
 
@@ -203,7 +205,7 @@ class _Child:
             theirs.close()
             told = self._life.readline()
             if not told:
-                raise _NoChild("Decoding could not begin.", expected="a decode child", got="none: its parent died")
+                raise _NoChild
             self.pid = int(told)
             # A pid may be somebody else's by the time a signal is sent; a descriptor of the process never is.
             self._process: int | None = None
