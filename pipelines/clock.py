@@ -108,7 +108,7 @@ class MediaClock:
         if self._jump is not None and dt > self._jump:
             return self._begin(stamp, self._last + self._step, "discontinuity", arrival)
         # Pictures that came with a wrong stamp, or none, are where they were missing.
-        unexplained = self._is_steady and dt > (OWED + self._unplaced) * self._step
+        unexplained = dt > (OWED + self._unplaced) * self._step and self._is_steady
         gap = dt > max(self._gap, GAP_INTERVALS * self._step)
         self._remember(dt)
         return self._put(stamp, self._last + dt, "gap" if gap else "next", arrival, unexplained=unexplained)

@@ -78,7 +78,7 @@ def is_partial(picture: VideoFrame) -> bool:
     if planar["deep"]:
         u, v = u.view(np.uint16), v.view(np.uint16)
     u, v = u[::GREEN_STRIDE, ::GREEN_STRIDE], v[::GREEN_STRIDE, ::GREEN_STRIDE]
-    return float(((u == 0) & (v == 0)).mean()) > GREEN_SHARE
+    return np.count_nonzero((u | v) == 0) > GREEN_SHARE * u.size
 
 
 def _plane(picture: VideoFrame, i: int, *, samples: int = 1) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table as RichTable
 
 Rows = Sequence[dict[str, Any]]
-IN_README = ("timeline", "decode")
+IN_README = ("walk", "timeline", "decode")
 READERS = {
     "ours": "read_frames, absolute",
     "ours_relative": "read_frames",
@@ -80,8 +80,10 @@ def _walk(row: dict[str, Any]) -> Table:
 
 
 def _for_readme(name: str, rows: Rows) -> list[Table]:
-    """Six lines instead of one for every pattern in every container; results.json and the terminal have them all."""
-    return [_timeline_worst(rows)] if name == "timeline" else tables(name, rows)
+    """Six lines instead of one for every pattern in every container, one clip's walk; results.json and the terminal have them all."""
+    if name == "timeline":
+        return [_timeline_worst(rows)]
+    return tables(name, rows[-1:] if name == "walk" else rows)
 
 
 def _timeline(rows: Rows) -> Table:
