@@ -103,11 +103,14 @@ class Analysis:
         self.scores += scores
         return scores
 
-    def finish(self) -> Verdict:
-        """The Verdict over all that was pushed; may be asked at any moment of a live stream."""
+    def finish(self, *, duration_s: float | None = None) -> Verdict:
+        """The Verdict over all that was pushed; may be asked at any moment of a live stream.
+
+        `duration_s`: how long the media lasts, for one that was not read to its last picture (triage).
+        """
         with self.clock.stage("verdict"):
             base = self._time_base or Fraction(1)
-            return Judge(self.model.calibrator).verdict(list(self._records.values()), self._sightings, base)
+            return Judge(self.model.calibrator).verdict(list(self._records.values()), self._sightings, base, duration_s=duration_s)
 
     @property
     def frame_pts(self) -> tuple[int, ...]:
@@ -230,7 +233,8 @@ def analyse(
     closely = None
     if triaged:
         with clock.stage("triage"):
-            closely = triage(source, model.detector, read=read, limits=limits, cancelled=cancelled)
+            closely, cpu_s = triage(source, model.detector, read=read, limits=limits, cancelled=cancelled)
+        clock.add("triage", cpu_s)
     with read(source, hz=hz, limits=limits, closely=closely) as frames:
         pictures = iter(frames)
         while True:
@@ -247,7 +251,7 @@ def analyse(
                 )
         clock.add("decode", frames.cpu_s)
         return AnalysisReport(
-            verdict=analysis.finish(),
+            verdict=analysis.finish(duration_s=frames.media.declared_duration_s if triaged else None),
             scores=tuple(analysis.scores),
             media=frames.media,
             counts=frames.counts,

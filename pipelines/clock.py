@@ -29,6 +29,8 @@ RECENT: Final = 31
 # every interval above 1.5 of them (research/streaming.md, row 7).
 STEADY_SHARE: Final = 0.75
 OWED: Final = 1.5
+# Live pictures come in bursts and late, by a second or two (research/streaming.md, section 2.1); clocks that were set differ by more.
+AGREE_S: Final = 3.0
 
 Kind = Literal["next", "duplicate", "gap", "discontinuity", "bridged_utc", "bridged_arrival"]
 
@@ -105,7 +107,7 @@ class MediaClock:
             return Place(self._last, self._shift, self.epoch, "duplicate")
         if dt < 0:
             return self._went_back(stamp, arrival)
-        if self._jump is not None and dt > self._jump:
+        if self._jump is not None and dt > self._jump and not self._arrived_so(dt, arrival):
             return self._begin(stamp, self._last + self._step, "discontinuity", arrival)
         # Pictures that came with a wrong stamp, or none, are where they were missing.
         unexplained = dt > (OWED + self._unplaced) * self._step and self._is_steady
@@ -142,11 +144,18 @@ class MediaClock:
             if before.utc_zero_s is not None and arrival.utc_zero_s is not None:
                 then = before.utc_zero_s + float((self._last - self._shift) * self.time_base)
                 gap_s, kind = arrival.utc_zero_s + float(stamp * self.time_base) - then, "bridged_utc"
-            # A sender's clock that was set back tells nothing.
-            if gap_s is None or gap_s <= 0:
-                gap_s, kind = arrival.at_s - before.at_s, "bridged_arrival"
+            arrived_s = arrival.at_s - before.at_s
+            # A sender's clock that was set in between tells nothing.
+            if gap_s is None or gap_s <= 0 or abs(gap_s - arrived_s) > AGREE_S:
+                gap_s, kind = arrived_s, "bridged_arrival"
         ticks = self._step if gap_s is None else max(1, round(gap_s / self.time_base))
         return self._begin(stamp, self._last + ticks, kind, arrival)
+
+    def _arrived_so(self, dt: int, arrival: Arrival | None) -> bool:
+        """Whether a camera was silent for as long as its stamps say."""
+        if arrival is None or self._arrival is None or self.time_base is None:
+            return False
+        return abs(arrival.at_s - self._arrival.at_s - float(dt * self.time_base)) <= AGREE_S
 
     def _begin(self, stamp: int, pts: int, kind: Kind, arrival: Arrival | None) -> Place:
         self.epoch += 1

@@ -49,6 +49,7 @@ PERMANENT: Final = (
     av.error.HTTPForbiddenError,
     av.error.HTTPNotFoundError,
 )
+STILL_BRANDS: Final = frozenset({"avif", "heic", "heix", "heim", "heis", "mif1"})  # ISO/IEC 23008-12; sequences have others
 TAGGED_DURATION: Final = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)\0*")
 PROBE: Final = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}
 
@@ -102,7 +103,14 @@ def open_source(source: Source, limits: Limits, *, hwaccel: str | None = None, k
             size = feed.size_bytes
         name = known_as or name
         container, backend = _open_container(feed or url, options, limits, name, hwaccel)
+        if "avi" in container.format.name and isinstance(feed, SeekableFeed):
+            # AVI knows no times of showing; those that FFmpeg makes up are those of decoding, wrong wherever there are B pictures.
+            container.close()
+            feed.seek(0)
+            container, backend = _open_container(feed, {**options, "fflags": "-genpts"}, limits, name, hwaccel)
         closing.callback(container.close)
+        if container.metadata.get("major_brand", "").strip() in STILL_BRANDS:
+            raise StillImage(f"{name} is a picture.", expected="a video", got="a still image")
         stream = _video_stream(container, limits, name, url=feed is None)
         return Opened(container, stream, feed, name, size, live, backend, closing.pop_all(), *_declared(container, stream))
     raise AssertionError("ExitStack swallows nothing")
@@ -143,7 +151,8 @@ def _open_container(
     what: ByteFeed | str, options: dict[str, str], limits: Limits, name: str, hwaccel: str | None
 ) -> tuple[InputContainer, str]:
     """The container, and what will decode it: hardware that cannot be had is replaced by software here, because PyAV itself raises."""
-    if hwaccel is not None:
+    # The attempt takes bytes, which a feed that cannot go back does not give twice.
+    if hwaccel is not None and (not isinstance(what, ByteFeed) or what.can_seek):
         try:
             accelerated = HWAccel(hwaccel, allow_software_fallback=False)
             return _av_open(what, options, limits, accelerated), hwaccel

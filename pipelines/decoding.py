@@ -18,6 +18,23 @@ from pipelines.errors import MediaTooLarge, SourceUnreachable
 from pipelines.media import FrameCounts, Limits
 
 
+class _Grid:
+    """Counts for AVI: a picture comes out when a later packet goes in, whose number it bears; how much later never changes."""
+
+    def __init__(self) -> None:
+        self._delay: int | None = None
+        self._last: int | None = None
+
+    def next(self, dts: int | None) -> int | None:
+        """The next picture's place, from the number of the packet that brought it out; those that come last, without one, follow singly."""
+        if dts is None:
+            self._last = None if self._last is None else self._last + 1
+        else:
+            self._delay = dts if self._delay is None else self._delay
+            self._last = dts - self._delay
+        return self._last
+
+
 class Decoder:
     """Decodes one stream once; all of it, or key pictures and some of the groups after them."""
 
@@ -37,7 +54,8 @@ class Decoder:
         self._hole = hole
         # Packets go in by order of decoding and come out as pictures by order of showing; FFmpeg carries their number across.
         self._codec.copy_opaque = True
-        self._order = 0
+        self._order = self._bytes = 0
+        self._grid = _Grid()
         self._lost = 0
         self._whole_group = False
         self._group_from: int | None = None
@@ -64,6 +82,12 @@ class Decoder:
     def order_of(self, picture: VideoFrame) -> int:
         """How many packets were decoded before the picture's own; before the last one, where its decoder does not say."""
         return picture.opaque if isinstance(picture.opaque, int) else self._order
+
+    def stamp_of(self, picture: VideoFrame) -> int | None:
+        """When the source says that the picture is shown; of a container that knows only an order, its place in that."""
+        if picture.pts is None and "avi" in self._opened.container.format.name:
+            return self._grid.next(picture.dts)
+        return picture.pts
 
     def take_lost(self) -> int:
         """How many packets could not be decoded since this was asked last."""
@@ -99,6 +123,12 @@ class Decoder:
                     self._pulse()
                 if self._opened.live:
                     self._arrived_s = self._now()
+                else:
+                    self._bytes += packet.size
+                    if self._bytes > self._limits.max_bytes:
+                        raise MediaTooLarge(
+                            "The source has too many bytes.", expected=f"at most {self._limits.max_bytes} bytes", got="more"
+                        )
                 yield from self._decode(packet) if self._closely is None else self._decode_closely(packet, self._closely)
             return
         except (av.error.TimeoutError, av.error.ExitError) as error:

@@ -16,7 +16,7 @@ from typing import Final, Self
 import av
 from av.video.frame import PictureType, VideoFrame
 
-from pipelines.clock import MediaClock, Place
+from pipelines.clock import Arrival, MediaClock, Place
 from pipelines.containers import Opened, Source, open_source
 from pipelines.decoding import Decoder
 from pipelines.errors import DecodeError, MediaTooLarge, NoTimestamps, SourceError
@@ -24,6 +24,7 @@ from pipelines.image_pool import ImagePool, Pool
 from pipelines.media import DAMAGE, Frame, FrameCounts, FrameFlag, Limits, MediaInfo, MediaWarning
 from pipelines.pictures import Converter, is_partial
 from pipelines.sampling import Sampler
+from pipelines.skew import Skew
 from pipelines.taint import Damage, Taint
 from pipelines.time_report import Provenance, TimeKeeper, TimeReport
 
@@ -35,8 +36,10 @@ SEVERAL_TIMELINES: Final = frozenset({"mpegts", "mpeg", "hls", "rtsp", "rtp", "f
 LOSSY: Final = frozenset({"mpegts", "hls", "rtsp", "rtp"})
 # H.264 and H.265 keep at most 16 pictures to build on, so no run of B pictures that are shown in a row is waited for longer.
 MOST_B_PICTURES: Final = 17
+BOTTOM_FIRST: Final = (3, 4)  # AV_FIELD_BB and _TB of FFmpeg's AVFieldOrder: by what is shown first, not by what is coded first
 # Beyond it a stamp is damage, and sums of two would not fit into 64 bits any more; at 90 kHz it is 400,000 years.
 FARTHEST: Final = 2**60
+BREAKS: Final[frozenset[FrameFlag]] = frozenset({"gap", "discontinuity"})
 REPAIRS: Final = {
     "hdr_tonemapped": "The video is HDR; its tones were mapped to standard range.",
     "alpha_flattened": "The video is partly transparent; it was laid over black.",
@@ -110,14 +113,18 @@ class FrameSource:
         """Whether a live source ended: cameras do not, so whoever watches one connects again, with this `clock`."""
         self._opened, self._limits, self._closely = opened, limits, closely
         self._kinds = frozenset(self.media.container.split(","))
-        self._sampler, self._converter = Sampler(hz), Converter(pool)
+        self._sampler, self._converter = Sampler(hz), Converter(pool, bottom_first=stream.codec_context.field_order in BOTTOM_FIRST)
         self._keeper = TimeKeeper(base, self.media.nominal_fps)
         self._provenance: Provenance = "rtp" if opened.live else "container_cfr" if "avi" in self._kinds else "container"
         self._lossy = bool(self._kinds & LOSSY) and self.media.codec == "h264" and closely is None
         self._taint = Taint()
         self._decoder = Decoder(opened, limits=limits, counts=self.counts, closely=closely, now=now, pulse=pulse, hole=self._taint.hole)
         self._lost = 0
+        self._carried: set[FrameFlag] = set()
+        """Breaks of time before pictures that nobody wanted, for the next that somebody does."""
         self._end = 0
+        self._after_sparse = False
+        self._skew = Skew()
         self._used = False
         clock.join(
             base,
@@ -186,7 +193,6 @@ class FrameSource:
         access units send its first part alone (research/streaming.md, row 11).
         """
         held: _Held | None = None
-        carried: set[FrameFlag] = set()
         for seen in self._seen():
             place = seen.place
             self.counts.corrupt += seen.damage == "corrupt"
@@ -202,11 +208,11 @@ class FrameSource:
             if held is not None:
                 yield from self._shown(held)
                 held = None
-            carried |= self._breaks(place)
+            self._carried |= self._breaks(place)
             self._saw(seen, place)
             if self._sampler.wants(place.pts, self.media.time_base):
-                held = _Held(seen.picture, place, carried | seen.flags, self._lost)
-                carried, self._lost = set(), 0
+                held = _Held(seen.picture, place, self._carried | seen.flags, self._lost)
+                self._carried, self._lost = set(), 0
                 if self._opened.live:
                     yield from self._shown(held)
                     held = None
@@ -221,13 +227,18 @@ class FrameSource:
         """
         waiting: list[_Seen] = []
         for picture in self._decoder.pictures():
-            stamp = None if picture.pts is None or abs(picture.pts) > FARTHEST else picture.pts
+            stamp = self._decoder.stamp_of(picture)
+            if stamp is not None and abs(stamp) > FARTHEST:
+                stamp = None
             if stamp is not None and stamp < 0 and "mov" in self._kinds:
-                continue  # the edit list says that what comes before 0 is not shown
+                self.counts.hidden += 1
+                continue
             place = self.clock.place(stamp, self._decoder.arrival)
             self.counts.no_pts += stamp is None
             self.counts.backward += place is None and stamp is not None
-            waiting.append(_Seen(picture, place, self.counts.decoded - 1, self._decoder.order_of(picture), self._decoder.sparse))
+            waiting.append(
+                _Seen(picture, place, self.counts.decoded - self.counts.hidden - 1, self._decoder.order_of(picture), self._decoder.sparse)
+            )
             if picture.pict_type != PictureType.B or self._opened.live or len(waiting) >= MOST_B_PICTURES:
                 yield from self._judged(waiting)
                 waiting = []
@@ -236,7 +247,8 @@ class FrameSource:
     def _judged(self, run: list[_Seen]) -> list[_Seen]:
         for seen in sorted(run, key=lambda one: one.order):
             missing = self._lossy and seen.place is not None and seen.place.unexplained
-            seen.damage = self._taint.of(seen.order, key=seen.picture.key_frame, corrupt=seen.picture.is_corrupt, missing=missing)
+            pts = None if seen.place is None else seen.place.pts
+            seen.damage = self._taint.of(seen.order, pts, key=seen.picture.key_frame, corrupt=seen.picture.is_corrupt, missing=missing)
         return run
 
     def _shown(self, held: _Held) -> Iterator[Frame]:
@@ -246,6 +258,7 @@ class FrameSource:
         except av.error.FFmpegError:
             self.counts.decode_errors += 1
             self._lost += 1 + held.dropped_before
+            self._carried |= held.flags & BREAKS
             return
         if is_partial(held.picture):
             self.counts.partial += 1
@@ -271,13 +284,24 @@ class FrameSource:
 
     def _saw(self, seen: _Seen, place: Place) -> None:
         self._end = place.pts + (seen.picture.duration or 0)
-        self._keeper.saw(place.pts, seen.index, gap="gap" in self._breaks(place))
-        if self._keeper.span_s > self._limits.max_duration_s:
+        self._keeper.saw(place.pts, seen.index, gap="gap" in self._breaks(place), whole=not self._after_sparse)
+        self._after_sparse = seen.sparse
+        if arrival := self._decoder.arrival:
+            self._watch_clock(place, arrival)
+        # A camera does not end.
+        if self._keeper.span_s > self._limits.max_duration_s and not self._opened.live:
             raise MediaTooLarge(
                 "The video is too long.",
                 expected=f"at most {self._limits.max_duration_s:.0f} s of media",
                 got=f"more than {self._limits.max_duration_s:.0f} s",
             )
+
+    def _watch_clock(self, place: Place, arrival: Arrival) -> None:
+        if place.kind != "next":
+            self._skew.restart()
+        self._skew.saw(arrival.at_s, float(place.pts * self.media.time_base))
+        if rate := self._skew.rate:
+            self._warn("clock_skew", f"The camera's clock tells {rate:.3f} s for each second that passes; scores keep its timestamps.")
 
     def _warn(self, code: str, detail: str) -> None:
         if all(warning.code != code for warning in self.warnings):

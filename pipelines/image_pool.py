@@ -14,8 +14,6 @@ import numpy as np
 from pipelines.media import Image
 
 KEPT: Final = 4
-# The list, the loop variable and getrefcount's own argument. Views count too: their base is the array that owns the memory.
-NOBODY_ELSE: Final = 3
 
 
 class Pool(Protocol):
@@ -31,12 +29,18 @@ class ImagePool:
 
     def __init__(self) -> None:
         self._images: list[Image] = []
+        # What an image counts that only the pool holds: views count too, since their base is the array that owns the memory. Which other
+        # references Python counts (the loop's, the argument's) differs between its versions, so it is asked.
+        self._nobody_else = 0
+        self._images.append(np.empty((0, 0, 3), dtype=np.uint8))
+        for image in self._images:
+            self._nobody_else = sys.getrefcount(image)
 
     def take(self, height: int, width: int) -> Image:
         """An image (height, width, 3) that nobody else holds; its content is whatever was there."""
         shape = (height, width, 3)
         for image in self._images:
-            if image.shape == shape and sys.getrefcount(image) == NOBODY_ELSE:
+            if image.shape == shape and sys.getrefcount(image) == self._nobody_else:
                 return image
         image = np.empty(shape, dtype=np.uint8)
         self._images = [*self._images[-(KEPT - 1) :], image]

@@ -94,11 +94,13 @@ class Judge:
     def __init__(self, calibrator: Calibrator) -> None:
         self.calibrator = calibrator
 
-    def verdict(self, tracks: list[TrackRecord], sightings: list[Sighting], time_base: Fraction) -> Verdict:
-        """The Verdict over everything seen; `time_base` is that of every PTS in it."""
+    def verdict(
+        self, tracks: list[TrackRecord], sightings: list[Sighting], time_base: Fraction, *, duration_s: float | None = None
+    ) -> Verdict:
+        """The Verdict over everything seen; `time_base` is that of every PTS in it. See `Analysis.finish` for `duration_s`."""
         reports = [self._report(track, time_base) for track in tracks]
         counted = {report.id for report in reports if report.score is not None}
-        coverage = _coverage(sightings, counted, len(tracks), time_base)
+        coverage = _coverage(sightings, counted, len(tracks), time_base, duration_s)
         segments = self._segments([track for track in tracks if track.id in counted], time_base)
         scores = [report.score for report in reports if report.score is not None]
         strongest = max(scores, key=lambda score: score.p) if scores else None
@@ -219,12 +221,15 @@ def _median_taus(moments: list[Moment]) -> tuple[float, float, float] | None:
     return float(low), float(middle), float(high)
 
 
-def _coverage(sightings: list[Sighting], counted: set[int], faces: int, time_base: Fraction) -> Coverage:
+def _coverage(sightings: list[Sighting], counted: set[int], faces: int, time_base: Fraction, duration_s: float | None) -> Coverage:
     """Every second from the first frame to the last goes to `judged` or to one reason; the last frame lasts as long as the median one."""
     if not sightings:
         return Coverage(0.0, 0.0, 0, 0, ())
     spans = [float((b.pts - a.pts) * time_base) for a, b in pairwise(sightings)]
-    spans.append(float(np.median(spans)) if spans else 0.0)
+    last = float(np.median(spans)) if spans else 0.0
+    if sightings[-1].sparse and duration_s is not None:
+        last = max(last, duration_s - sum(spans))
+    spans.append(last)
     judged, lost = 0.0, Counter[ReasonCode]()
     for sighting, span in zip(sightings, spans, strict=True):
         held = min(span, HOLD_S)

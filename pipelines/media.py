@@ -97,6 +97,8 @@ class FrameCounts:
     partial: int = 0
     """Half-green pictures; looked for only among the wanted ones."""
     decode_errors: int = 0
+    hidden: int = 0
+    """Pictures before the start that an mp4's edit list sets: decoded, never shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,7 @@ class Frames(Protocol):
 
     @property
     def report(self) -> TimeReport:
-        """How the source keeps time, as far as it was read."""
+        """How the source keeps time; whole once it was read to its end."""
         ...
 
     @property

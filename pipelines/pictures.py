@@ -29,8 +29,9 @@ TURNS: Final = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROT
 class Converter:
     """Converts the pictures of one source; keyed on nothing, since size and format may change from one picture to the next."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, *, bottom_first: bool) -> None:
         self._reformatter, self._pool = VideoReformatter(), pool
+        self._first_row = int(bottom_first)
         self.repairs: set[str] = set()
         """What was done beside plain conversion: hdr_tonemapped, alpha_flattened, colours_assumed, interlaced."""
 
@@ -40,7 +41,9 @@ class Converter:
         if picture.interlaced_frame:
             # The two fields were filmed at two times. One of them is one moment, which is what the stamp speaks of.
             self.repairs.add("interlaced")
-            image = np.asarray(cv2.resize(image[::2], (image.shape[1], image.shape[0]), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+            image = np.asarray(
+                cv2.resize(image[self._first_row :: 2], (image.shape[1], image.shape[0]), interpolation=cv2.INTER_LINEAR), dtype=np.uint8
+            )
         turn = TURNS.get(round(picture.rotation / 90) % 4)
         return image if turn is None else np.asarray(cv2.rotate(image, turn), dtype=np.uint8)
 
@@ -78,7 +81,7 @@ def is_partial(picture: VideoFrame) -> bool:
     if planar["deep"]:
         u, v = u.view(np.uint16), v.view(np.uint16)
     u, v = u[::GREEN_STRIDE, ::GREEN_STRIDE], v[::GREEN_STRIDE, ::GREEN_STRIDE]
-    return np.count_nonzero((u | v) == 0) > GREEN_SHARE * u.size
+    return bool(np.count_nonzero((u | v) == 0) > GREEN_SHARE * u.size)
 
 
 def _plane(picture: VideoFrame, i: int, *, samples: int = 1) -> NDArray[np.uint8]:

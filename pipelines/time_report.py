@@ -74,6 +74,7 @@ class TimeKeeper:
     _first: int | None = None
     _last: int | None = None
     _seen: int = 0
+    _intervals: int = 0
     _index_error_s: float = 0.0
     _bins: dict[int, tuple[int, int]] = field(default_factory=dict)
     """Number of the bin -> how many intervals, their sum in ticks."""
@@ -82,13 +83,19 @@ class TimeKeeper:
     _longest: list[tuple[int, int, int]] = field(default_factory=list)
     _gap_count: int = 0
 
-    def saw(self, pts: int, index: int, *, gap: bool) -> None:
-        """One frame: its place on the timeline, how many pictures were decoded before it, and whether it follows a gap."""
+    def saw(self, pts: int, index: int, *, gap: bool, whole: bool = True) -> None:
+        """One frame: its place on the timeline, how many pictures were shown before it, and whether it follows a gap.
+
+        Not `whole`: pictures were left out on purpose before it, and the interval says nothing of the source.
+        """
         self._seen += 1
         if self._first is None or self._last is None:
             self._first = self._last = pts
             return
         dt, before, self._last = pts - self._last, self._last, pts
+        if not whole:
+            return
+        self._intervals += 1
         number = round(100 * math.log(dt))
         count, total = self._bins.get(number, (0, 0))
         self._bins[number] = (count + 1, total + dt)
@@ -115,15 +122,14 @@ class TimeKeeper:
         if median is not None:
             tolerance = max(1.0, SAME_RATE * median)
             off = sum(count for count, total in self._bins.values() if abs(total / count - median) > tolerance)
-        intervals = self._seen - 1
-        variability = off / intervals if intervals > 0 else 0.0
+        variability = off / self._intervals if self._intervals else 0.0
         span = self.span_s
         return TimeReport(
             provenance=provenance,
             frames=self._seen,
             span_s=span,
             nominal_fps=self.nominal_fps,
-            true_fps=intervals / span if complete and span > 0 else None,
+            true_fps=self._intervals / span if complete and span > 0 else None,
             median_dt_s=None if median is None else median * float(self.time_base),
             min_dt_s=self._seconds(self._least),
             max_dt_s=self._seconds(self._most),
@@ -137,7 +143,7 @@ class TimeKeeper:
 
     def _median(self) -> float | None:
         """Mean of the bin that holds the middle interval: exact for a steady rate, within half a per cent otherwise."""
-        half = (self._seen - 1) / 2
+        half = self._intervals / 2
         for number in sorted(self._bins):
             count, total = self._bins[number]
             half -= count

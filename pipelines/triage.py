@@ -24,8 +24,10 @@ def triage(
     read: Reader,
     limits: Limits | None = None,
     cancelled: Callable[[], bool] | None = None,
-) -> frozenset[int]:
+) -> tuple[frozenset[int], float]:
     """Stamps (as the source gave them) of the key pictures that show a face large enough to judge, and of those just before one that does.
+
+    Beside them the CPU seconds that another process spent on reading.
 
     Raises:
         SourceError, DecodeError: the source cannot be read.
@@ -42,7 +44,7 @@ def triage(
                 # Somebody may have come in at any moment since the key picture before.
                 worth |= {stamp} if before is None else {before, stamp}
             before = stamp
-    return frozenset(worth)
+        return frozenset(worth), frames.cpu_s
 
 
 def _shows_a_face(detector: FaceDetector, frame: Frame) -> bool:

@@ -158,10 +158,10 @@ def _time(result: AnalysisResult) -> Table:
     time, media = result.time, result.media
     table = Table.grid(padding=(0, 2))
     claimed = "none" if time.nominal_fps is None else f"{time.nominal_fps:.3f}"
-    measured = "not measured" if time.true_fps is None else f"{time.true_fps:.3f}"
+    measured = "not measured" if time.true_fps is None else f"{time.true_fps:.3f} measured"
     rhythm = f"variable, {time.variability:.0%} of intervals off the median" if time.variable else "steady"
     table.add_row("timestamps", f"{PROVENANCE_WORDS[time.provenance]}; decoded by {media.decode_backend}")
-    table.add_row("frames per second", f"{measured} measured, {claimed} claimed; {rhythm}")
+    table.add_row("frames per second", f"{measured}, {claimed} claimed; {rhythm}")
     if time.median_dt_s is not None and time.min_dt_s is not None and time.max_dt_s is not None:
         table.add_row(
             "intervals", f"median {1000 * time.median_dt_s:.1f} ms, from {1000 * time.min_dt_s:.1f} to {1000 * time.max_dt_s:.1f} ms"

@@ -458,9 +458,14 @@ def turned(path: Path, degrees: int) -> Path:
 
 
 def interlaced(
-    path: Path, codec: str, *, top: tuple[int, int, int] = (200, 128, 128), bottom: tuple[int, int, int] = (60, 128, 128)
+    path: Path,
+    codec: str,
+    *,
+    top: tuple[int, int, int] = (200, 128, 128),
+    bottom: tuple[int, int, int] = (60, 128, 128),
+    field_order: str = "tff",
 ) -> Path:
-    """Two moments a picture: every even line, in chroma too, is `top` (Y, U, V), every odd one `bottom`."""
+    """Two moments a picture: every even line, in chroma too, is `top` (Y, U, V), every odd one `bottom`; H.264 says which comes first."""
 
     def field_lines(channel: int, height: int, width: int) -> NDArray[np.uint8]:
         lines = np.full((height, width), top[channel], dtype=np.uint8)
@@ -468,7 +473,9 @@ def interlaced(
         return lines
 
     y, u, v = (field_lines(channel, HEIGHT // (2 if channel else 1), WIDTH // (2 if channel else 1)) for channel in range(3))
-    options = {"flags": "+ildct+ilme"} | ({**QUICK, "crf": "4", "x264-params": "tff=1"} if codec == "libx264" else {"b": "6000000"})
+    options = {"flags": "+ildct+ilme"} | (
+        {**QUICK, "crf": "4", "x264-params": f"{field_order}=1"} if codec == "libx264" else {"b": "6000000"}
+    )
     pictures = (planes(y, u, v, "yuv420p") for _ in range(4))
     return encode(path, pictures, [0, 1, 2, 3], Fraction(1, 25), codec=codec, options=options)
 

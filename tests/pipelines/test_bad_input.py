@@ -149,6 +149,13 @@ def test_a_video_is_read_over_http(tmp_path: Path, server: _Server) -> None:
         assert len(list(source)) == 24
 
 
+def test_a_url_may_not_send_more_bytes_than_the_limit(tmp_path: Path, server: _Server) -> None:
+    server.body = clips.face_clip(tmp_path / "a.mkv", seconds=2.0).read_bytes()
+    url = f"http://127.0.0.1:{server.server_port}/a.mkv"
+    with pytest.raises(MediaTooLarge, match="too many bytes"), read_frames(url, limits=Limits(max_bytes=len(server.body) // 2)) as source:
+        list(source)
+
+
 def test_a_url_without_a_video_is_unreachable(server: _Server) -> None:
     with pytest.raises(SourceUnreachable, match="404"):
         probe(f"http://127.0.0.1:{server.server_port}/none.mp4")

@@ -158,6 +158,24 @@ def test_a_senders_clock_that_was_set_back_is_not_believed() -> None:
     assert _session(clock, 109.0, 4000.0)[0].kind == "bridged_arrival"
 
 
+@pytest.mark.parametrize("late_s", [3600.0, 25.8 * 365 * 86400])
+def test_a_senders_clock_that_was_set_forward_is_not_believed_either(late_s: float) -> None:
+    clock = MediaClock()
+    before = _session(clock, 100.0, 5000.0)[-1]
+    after = _session(clock, 109.0, 5009.0 + late_s)[0]
+    assert after.kind == "bridged_arrival"
+    assert float((after.pts - before.pts) * TICK) == pytest.approx(9.0 - 4 / 30, abs=1e-4)
+
+
+@pytest.mark.parametrize(("arrives_s", "kind"), [(12.0, "gap"), (13.5, "gap"), (0.03, "discontinuity"), (40.0, "discontinuity")])
+def test_a_camera_that_froze_was_silent_for_as_long_as_its_stamps_say(arrives_s: float, kind: Kind) -> None:
+    clock = MediaClock()
+    before = _session(clock, 100.0, None)[-1]
+    place = clock.place(4 * FRAME + 12 * 90_000, Arrival(100.0 + 4 / 30 + arrives_s, None))
+    assert place is not None and place.kind == kind
+    assert (place.pts - before.pts == 12 * 90_000) == (kind == "gap")
+
+
 def test_a_file_after_a_file_is_a_break_of_unknown_length() -> None:
     clock = _clock()
     _places(clock, [0, FRAME, 2 * FRAME])

@@ -419,6 +419,16 @@ def test_closing_while_reading_ends_the_reading(server: RtspServer) -> None:
     assert done.returncode == 0, done.stderr[-500:] or done.returncode
 
 
+def test_a_camera_whose_clock_runs_false_is_told_of(server: RtspServer) -> None:
+    """Row 16: its stamps say one thing and the clock on the wall, here one that is ours to wind, another."""
+    seconds = iter(range(0, 10**6, 2))  # every packet seems to take two seconds, and bears a thirtieth
+    with read_frames(server.url("/live"), hz=None, limits=LIMITS, now=lambda: float(next(seconds))) as camera:
+        frames = list(islice(camera, 50))
+        assert "clock_skew" in {warning.code for warning in camera.warnings}
+    assert all(frame.provenance == "rtp" for frame in frames)
+    assert {b.pts - a.pts for a, b in pairwise(frames)} == {3000}
+
+
 @pytest.mark.xfail(reason="FFmpeg follows an RTSP 302 and has no option against it: where a URL may lead is for the network to say")
 def test_a_redirect_to_another_camera_is_not_followed() -> None:
     """What was allowed was this address; the next one is nobody's choice but a stranger's."""

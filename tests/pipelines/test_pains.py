@@ -36,6 +36,7 @@ from pipelines.errors import (
 )
 from pipelines.frames import FrameSource, probe, read_frames
 from pipelines.media import DAMAGE, Frame, Limits
+from pipelines.pictures import Converter
 from tests import clips, zoo
 from tests.clips import Image
 from tests.zoo import CONTAINERS, PATTERNS, TICK, Specimen, number_of
@@ -1079,3 +1080,83 @@ def test_stamps_beyond_all_time_are_no_stamps(tmp_path: Path, far: int) -> None:
     assert reading.source.counts.no_pts > 0
     assert all(abs(frame.pts) < 2**61 and abs(frame.shift) < 2**61 for frame in reading.frames)
     assert "timestamps_repaired" in reading.codes
+
+
+# --- found by a second pair of eyes
+
+
+def test_b_pictures_in_avi_come_in_the_order_of_showing(tmp_path: Path) -> None:
+    """Row 19: AVI has no times of showing, and those that FFmpeg makes up are those of decoding."""
+    path = zoo.encode(
+        tmp_path / "a.avi",
+        (zoo.numbered(i) for i in range(60)),
+        range(60),
+        Fraction(1, 25),
+        options={"preset": "veryfast", "bf": "2", "g": "20", "x264-params": "b-adapt=0"},
+    )
+    reading = read(path)
+    assert reading.numbers == list(range(60))
+    assert reading.times == [Fraction(i, 25) for i in range(60)]
+    assert {frame.provenance for frame in reading.frames} == {"container_cfr"}
+    assert (reading.source.counts.backward, reading.source.counts.no_pts) == (0, 0)
+
+
+@pytest.mark.parametrize("hit", [20, 35])
+def test_damage_reaches_into_an_open_group(tmp_path: Path, hit: int) -> None:
+    """Rows 7 and 12: B pictures that lead a key picture in are built on the group before it."""
+    params = "open-gop=1:b-pyramid=none:scenecut=0:keyint=15:min-keyint=15:bframes=3:b-adapt=0"
+    whole = zoo.steady(tmp_path / "whole.mkv", 60, bf="3", x264_params=params)
+    reading = read(zoo.damaged(whole, tmp_path / "a.mkv", [hit]))
+    wrong, flagged = _judged(reading, zoo.pictures_of(whole), STEADY_TIMES)
+    assert wrong <= flagged
+    assert wrong
+
+
+@pytest.mark.parametrize("hwaccel", [None, "cuda"])
+def test_hardware_that_fails_takes_no_byte_of_a_feed(tmp_path: Path, hwaccel: str | None) -> None:
+    """Row 34: the failed attempt has read the beginning, and a feed gives it once."""
+    whole = zoo.steady(tmp_path / "a.ts", 60)
+    assert read(Feed(whole.read_bytes()), hwaccel=hwaccel).numbers == list(range(60))
+
+
+@pytest.mark.parametrize("brand", [b"avif", b"heic", b"mif1"])
+def test_a_still_in_an_mp4_box_is_a_still(tmp_path: Path, brand: bytes) -> None:
+    """Row 30: phones write pictures into the container of films."""
+    data = bytearray(zoo.steady(tmp_path / "a.mp4", 3).read_bytes())
+    data[8:12] = brand
+    (tmp_path / "b.mp4").write_bytes(data)
+    with pytest.raises(StillImage):
+        read(tmp_path / "b.mp4")
+
+
+def test_a_break_before_a_picture_that_cannot_be_shown_is_not_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row 15: the next picture that can be shown tells of it."""
+    path = zoo.joined_ts(tmp_path / "a.ts", [10, 2]).path
+    plain = read(path)
+    broken = next(i for i, frame in enumerate(plain.frames) if "discontinuity" in frame.flags)
+    shown = Converter.rgb
+    calls = iter(range(10**6))
+
+    def fails(self: Converter, picture: av.VideoFrame) -> Image:
+        if next(calls) == broken:
+            raise av.error.InvalidDataError(1, "cannot be converted")
+        return shown(self, picture)
+
+    monkeypatch.setattr(Converter, "rgb", fails)
+    reading = read(path)
+    assert len(reading.frames) == len(plain.frames) - 1
+    assert "discontinuity" in reading.frames[broken].flags
+    assert reading.frames[broken].dropped_before >= 1
+
+
+def test_of_two_fields_the_one_that_is_shown_first_is_taken(tmp_path: Path) -> None:
+    """Row 25: the stamp is that of the first field, whichever that is."""
+    for order, level in (("tff", 200), ("bff", 60)):
+        path = zoo.interlaced(tmp_path / f"{order}.mkv", "libx264", field_order=order)
+        image = read(path).frames[-1].image
+        assert abs(float(image.mean()) - float(_rgb_of(level))) < 8
+
+
+def _rgb_of(luma: int) -> float:
+    """Full-range grey of a narrow-range luma."""
+    return (luma - 16) * 255 / 219

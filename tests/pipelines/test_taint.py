@@ -9,7 +9,7 @@ from pipelines.taint import Taint
 
 
 def _flags(taint: Taint, pictures: list[tuple[int, bool, bool]]) -> list[str | None]:
-    return [taint.of(order, key=key, corrupt=corrupt, missing=False) for order, key, corrupt in pictures]
+    return [taint.of(order, order, key=key, corrupt=corrupt, missing=False) for order, key, corrupt in pictures]
 
 
 def test_a_mended_picture_taints_the_rest_of_its_group() -> None:
@@ -37,8 +37,18 @@ def test_the_next_key_picture_closes_a_hole_and_the_key_picture_that_is_one_does
 
 
 def test_a_missing_picture_taints_unless_a_key_picture_follows() -> None:
-    assert Taint().of(2, key=False, corrupt=False, missing=True) == "tainted"
-    assert Taint().of(2, key=True, corrupt=False, missing=True) is None
+    assert Taint().of(2, 2, key=False, corrupt=False, missing=True) == "tainted"
+    assert Taint().of(2, 2, key=True, corrupt=False, missing=True) is None
+
+
+def test_what_is_shown_before_a_key_picture_is_built_on_the_group_before_it_too() -> None:
+    taint = Taint()
+    taint.hole(3)
+    assert taint.of(4, 40, key=True, corrupt=False, missing=False) is None
+    assert [taint.of(5, 38, key=False, corrupt=False, missing=False), taint.of(6, 39, key=False, corrupt=False, missing=False)] == [
+        "tainted"
+    ] * 2
+    assert taint.of(7, 41, key=False, corrupt=False, missing=False) is None
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), max_size=40))
@@ -47,6 +57,6 @@ def test_nothing_whole_is_flagged_and_nothing_else_is_not(pictures: list[tuple[b
     for order, (key, corrupt, fails) in enumerate(pictures):
         if fails:
             taint.hole(order)
-        flag = taint.of(order, key=key, corrupt=corrupt, missing=False)
+        flag = taint.of(order, order, key=key, corrupt=corrupt, missing=False)
         whole = (whole or key) and not corrupt and not fails
         assert (flag is None) == whole
