@@ -1,7 +1,8 @@
 """The hall: bytes become `Frame`s with their real timestamps. `analysis.py` takes what it yields.
 
-How to take video into a model, in the order in which a picture meets it: `containers.py` opens, `decoding.py` decodes, `clock.py` says when
-it was, `taint.py` whether it is whole, `sampling.py` whether it is wanted, `pictures.py` makes it RGB, `time_report.py` remembers its time.
+How to take video into a model, in the order in which a picture meets it: `containers.py` opens, `decoding.py` decodes, `placing.py` asks
+`clock.py` when it was and `taint.py` whether it is whole, `sampling.py` says whether it is wanted, `pictures.py` makes it RGB, and
+`time_report.py` remembers what its time was like.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from types import TracebackType
 from typing import Final, Self
 
 import av
-from av.video.frame import PictureType, VideoFrame
+from av.video.frame import VideoFrame
 
 from pipelines.clock import Arrival, MediaClock, Place
 from pipelines.containers import Opened, Source, open_source
@@ -23,9 +24,10 @@ from pipelines.errors import DecodeError, MediaTooLarge, NoTimestamps, SourceErr
 from pipelines.image_pool import ImagePool, Pool
 from pipelines.media import DAMAGE, Frame, FrameCounts, FrameFlag, Limits, MediaInfo, MediaWarning
 from pipelines.pictures import Converter, is_partial
+from pipelines.placing import Placing, Seen
 from pipelines.sampling import Sampler
 from pipelines.skew import Skew
-from pipelines.taint import Damage, Taint
+from pipelines.taint import Taint
 from pipelines.time_report import Provenance, TimeKeeper, TimeReport
 
 # How many bits a stamp has before it starts again at 0, for the formats in which it does.
@@ -34,11 +36,7 @@ WRAP_BITS: Final = {"mpegts": 33, "mpeg": 33, "hls": 33, "rtsp": 32, "rtp": 32}
 SEVERAL_TIMELINES: Final = frozenset({"mpegts", "mpeg", "hls", "rtsp", "rtp", "flv"})
 # Where a picture that never came leaves no trace but a longer interval, and H.264 goes on decoding from the wrong one.
 LOSSY: Final = frozenset({"mpegts", "hls", "rtsp", "rtp"})
-# H.264 and H.265 keep at most 16 pictures to build on, so no run of B pictures that are shown in a row is waited for longer.
-MOST_B_PICTURES: Final = 17
 BOTTOM_FIRST: Final = (3, 4)  # AV_FIELD_BB and _TB of FFmpeg's AVFieldOrder: by what is shown first, not by what is coded first
-# Beyond it a stamp is damage, and sums of two would not fit into 64 bits any more; at 90 kHz it is 400,000 years.
-FARTHEST: Final = 2**60
 BREAKS: Final[frozenset[FrameFlag]] = frozenset({"gap", "discontinuity"})
 REPAIRS: Final = {
     "hdr_tonemapped": "The video is HDR; its tones were mapped to standard range.",
@@ -46,25 +44,6 @@ REPAIRS: Final = {
     "colours_assumed": "The video names a colour matrix that cannot be converted; its colours were read as BT.709 or BT.2020.",
     "interlaced": "The video is interlaced; one field of each picture was taken.",
 }
-
-
-@dataclass(slots=True)
-class _Seen:
-    """A decoded picture, where it belongs and how whole it is."""
-
-    picture: VideoFrame
-    place: Place | None
-    index: int
-    """How many pictures were shown before it."""
-    order: int
-    """How many packets were decoded before its own."""
-    sparse: bool
-    damage: Damage | None = None
-
-    @property
-    def flags(self) -> set[FrameFlag]:
-        found: set[FrameFlag] = set() if self.damage is None else {self.damage}
-        return found | {"sparse"} if self.sparse else found
 
 
 @dataclass(slots=True)
@@ -112,13 +91,21 @@ class FrameSource:
         self.disconnected = False
         """Whether a live source ended: cameras do not, so whoever watches one connects again, with this `clock`."""
         self._opened, self._limits, self._closely = opened, limits, closely
-        self._kinds = frozenset(self.media.container.split(","))
+        kinds = frozenset(self.media.container.split(","))
         self._sampler, self._converter = Sampler(hz), Converter(pool, bottom_first=stream.codec_context.field_order in BOTTOM_FIRST)
         self._keeper = TimeKeeper(base, self.media.nominal_fps)
-        self._provenance: Provenance = "rtp" if opened.live else "container_cfr" if "avi" in self._kinds else "container"
-        self._lossy = bool(self._kinds & LOSSY) and self.media.codec == "h264" and closely is None
-        self._taint = Taint()
-        self._decoder = Decoder(opened, limits=limits, counts=self.counts, closely=closely, now=now, pulse=pulse, hole=self._taint.hole)
+        self._provenance: Provenance = "rtp" if opened.live else "container_cfr" if "avi" in kinds else "container"
+        taint = Taint()
+        self._decoder = Decoder(opened, limits=limits, counts=self.counts, closely=closely, now=now, pulse=pulse, hole=taint.hole)
+        self._placing = Placing(
+            self._decoder,
+            clock,
+            taint,
+            self.counts,
+            edited="mov" in kinds,
+            lossy=bool(kinds & LOSSY) and self.media.codec == "h264" and closely is None,
+            live=opened.live,
+        )
         self._lost = 0
         self._carried: set[FrameFlag] = set()
         """Breaks of time before pictures that nobody wanted, for the next that somebody does."""
@@ -128,8 +115,8 @@ class FrameSource:
         self._used = False
         clock.join(
             base,
-            wrap_bits=next((WRAP_BITS[kind] for kind in self._kinds if kind in WRAP_BITS), None),
-            jumps=bool(self._kinds & SEVERAL_TIMELINES),
+            wrap_bits=next((WRAP_BITS[kind] for kind in kinds if kind in WRAP_BITS), None),
+            jumps=bool(kinds & SEVERAL_TIMELINES),
         )
 
     def __enter__(self) -> Self:
@@ -193,10 +180,8 @@ class FrameSource:
         access units send its first part alone (research/streaming.md, row 11).
         """
         held: _Held | None = None
-        for seen in self._seen():
+        for seen in self._placing.pictures():
             place = seen.place
-            self.counts.corrupt += seen.damage == "corrupt"
-            self.counts.tainted += seen.damage == "tainted"
             self._lost += self._decoder.take_lost() + (place is None)
             if place is None:
                 continue
@@ -218,38 +203,6 @@ class FrameSource:
                     held = None
         if held is not None:
             yield from self._shown(held)
-
-    def _seen(self) -> Iterator[_Seen]:
-        """Every picture with its place and its damage.
-
-        A picture of type B is built on one that is shown after it, so what that one turns out to be is waited for; a live source does not
-        wait.
-        """
-        waiting: list[_Seen] = []
-        for picture in self._decoder.pictures():
-            stamp = self._decoder.stamp_of(picture)
-            if stamp is not None and abs(stamp) > FARTHEST:
-                stamp = None
-            if stamp is not None and stamp < 0 and "mov" in self._kinds:
-                self.counts.hidden += 1
-                continue
-            place = self.clock.place(stamp, self._decoder.arrival)
-            self.counts.no_pts += stamp is None
-            self.counts.backward += place is None and stamp is not None
-            waiting.append(
-                _Seen(picture, place, self.counts.decoded - self.counts.hidden - 1, self._decoder.order_of(picture), self._decoder.sparse)
-            )
-            if picture.pict_type != PictureType.B or self._opened.live or len(waiting) >= MOST_B_PICTURES:
-                yield from self._judged(waiting)
-                waiting = []
-        yield from self._judged(waiting)
-
-    def _judged(self, run: list[_Seen]) -> list[_Seen]:
-        for seen in sorted(run, key=lambda one: one.order):
-            missing = self._lossy and seen.place is not None and seen.place.unexplained
-            pts = None if seen.place is None else seen.place.pts
-            seen.damage = self._taint.of(seen.order, pts, key=seen.picture.key_frame, corrupt=seen.picture.is_corrupt, missing=missing)
-        return run
 
     def _shown(self, held: _Held) -> Iterator[Frame]:
         """The picture as a Frame; nothing where it cannot be converted, which is counted as damage."""
@@ -282,7 +235,7 @@ class FrameSource:
         gap = place.kind in ("bridged_utc", "bridged_arrival") or (place.kind == "gap" and self._closely is None)
         return {"gap"} if gap else set()
 
-    def _saw(self, seen: _Seen, place: Place) -> None:
+    def _saw(self, seen: Seen, place: Place) -> None:
         self._end = place.pts + (seen.picture.duration or 0)
         self._keeper.saw(place.pts, seen.index, gap="gap" in self._breaks(place), whole=not self._after_sparse)
         self._after_sparse = seen.sparse
@@ -312,7 +265,7 @@ class FrameSource:
         if self._opened.feed is not None:
             self._opened.feed.raise_error(self._opened.name)
         if counts.yielded == 0:
-            if counts.decoded == 0 and "mov" in self._kinds and self._opened.feed is not None and not self._opened.feed.can_seek:
+            if counts.decoded == 0 and self._placing.edited and self._opened.feed is not None and not self._opened.feed.can_seek:
                 raise DecodeError(
                     f"{self._opened.name} has its index at its end, where a feed that cannot go back does not come.",
                     expected="an mp4 with its index first (faststart) or in fragments, or a source with seek",
