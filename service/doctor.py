@@ -39,5 +39,8 @@ def _decode_child() -> str:
     if not MediaSandbox.supported():
         return "decoded in this process: this system has no memfd, pidfd or packet sockets"
     with MediaSandbox() as sandbox:
-        isolated = sandbox.isolates()
-    return "decoded in a child of its own, without network" if isolated else "decoded in a child of its own, which keeps the network"
+        started = sandbox.isolation()
+    if started is None:
+        return "no decode child answers"
+    gone = [word for word, is_gone in (("network", started.network_gone), ("files", started.files_gone)) if is_gone]
+    return f"decoded in a child of its own, {'without ' + ' and '.join(gone) if gone else 'which keeps its network and files'}"

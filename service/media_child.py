@@ -6,37 +6,33 @@ once and forks a child for every source, in a few milliseconds. It dies with the
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import os
 import resource
 import selectors
 import signal
 import socket
+import struct
 import time
 import traceback
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from models.errors import Refusal
 from pipelines.containers import preload
-from pipelines.errors import MediaTooLarge
+from pipelines.errors import DecoderCrashed, MediaTooLarge
 from pipelines.frames import read_frames
 from pipelines.media import FrameCounts, Image
-from service.media_wire import FRAME_SLOTS, Alive, Ended, Message, Opened, Refused, Request, Started, shown
+from service.media_lock import die_with_parent, lock_up
+from service.media_wire import FRAME_SLOTS, Alive, Ended, Fault, Message, Opened, Refused, Request, shown
 
 PULSE_S: Final = 0.5
-FAULT: Final = 70  # EX_SOFTWARE of sysexits.h: a mistake of ours, with its traceback on stderr
+FAULT: Final = 70  # EX_SOFTWARE of sysexits.h: a mistake of ours
+TRACE_CHARACTERS: Final = 8000
 # The child's descriptors: 0 and 1 are /dev/null, 2 is the log, then these. A URL brings no MEDIA.
 TALK, FRAMES, REQUEST, MEDIA = 3, 4, 5, 6
-URL_FILES: Final = 64  # sockets, certificates, the resolver's files
-PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38  # linux/prctl.h
-CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000  # linux/sched.h
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def serve(control_fd: int) -> None:
@@ -46,7 +42,7 @@ def serve(control_fd: int) -> None:
     wake_reader, wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake_writer)
     signal.signal(signal.SIGCHLD, lambda _signal, _frame: None)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal goes to the whole group; the service decides who stops
+    control.send(b"ready")
     told: dict[int, int] = {}
     with selectors.DefaultSelector() as ready:
         ready.register(control, selectors.EVENT_READ)
@@ -62,11 +58,17 @@ def serve(control_fd: int) -> None:
                 if not packet:
                     return
                 *given, exit_writer = descriptors
-                pid = os.fork()
+                try:
+                    pid = os.fork()
+                except OSError:  # no process or memory to be had: this source is refused, the others go on
+                    for descriptor in descriptors:
+                        os.close(descriptor)
+                    continue
                 if pid == 0:
                     _become(given)
-                os.write(exit_writer, f"{pid}\n".encode())
                 told[pid] = exit_writer
+                with suppress(BrokenPipeError):
+                    os.write(exit_writer, f"{pid}\n".encode())
                 for descriptor in given:
                     os.close(descriptor)
 
@@ -82,14 +84,17 @@ def _reap(told: dict[int, int]) -> None:
         os.close(writer)
 
 
-def _become(given: list[int]) -> None:
+def _become(given: list[int], zygote: int) -> None:
     """In the fork: keep the given descriptors and nothing else, decode, and never return into the zygote's loop."""
+    talk: socket.socket | None = None
     try:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != zygote:  # it died before that
+            return
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         # Twice, since one of them may stand where another is to go.
-        high = [os.dup2(descriptor, 64 + n) for n, descriptor in enumerate(given)]
+        high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, MEDIA + 1) for descriptor in given]
         for n, descriptor in enumerate(high):
             os.dup2(descriptor, TALK + n)
         os.closerange(TALK + len(given), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
@@ -98,31 +103,64 @@ def _become(given: list[int]) -> None:
             request = Request.model_validate_json(text.read())
         # mmap keeps a duplicate of its descriptor, in the place where REQUEST was.
         memory = mmap.mmap(FRAMES, FRAME_SLOTS * 3 * request.limits.max_pixels)
-        _say(talk, Started(isolated=_lock_up(request, files=TALK + len(given))))
+        _say(talk, _lock_up(request, files=TALK + len(given)))
         _decode(request, talk, memory)
         os._exit(0)
-    except BaseException:  # whatever it is, a fork must not run on as a second zygote
-        traceback.print_exc()
+    except BaseException as error:  # whatever it is, a fork must not run on as a second zygote
+        # Not to stderr once there is another way: where that is a file, a locked up child may not write to it.
+        if talk is None:
+            traceback.print_exc()
+        else:
+            with suppress(OSError):
+                _say(talk, Fault(error=type(error).__name__, trace=traceback.format_exc()[-TRACE_CHARACTERS:]))
     finally:
         os._exit(FAULT)
 
 
-def _lock_up(request: Request, *, files: int) -> bool:
-    """Take away what decoding does not need; True when the network is gone too."""
+def _lock_up(request: Request, *, files: int) -> Started:
+    """Take away what decoding does not need, as far as this system lets it, and say what is left."""
     limits = request.limits
+    local = request.url is None
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE
     memory = mapped + limits.max_memory_bytes
-    isolated = request.url is None and (_libc.unshare(CLONE_NEWNET) == 0 or _libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0)
+    # A user namespace of its own first: from there not even root may look into other processes.
+    network = CLONE_NEWNET if local else 0
+    unshared = _libc.unshare(CLONE_NEWUSER | network) == 0 or (local and _libc.unshare(CLONE_NEWNET) == 0)
     _libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    landlocked = _landlock(local=local)
+    # A new user namespace gives every capability within it, and much of the kernel that only they reach.
+    _libc.capset(struct.pack("=Ii", CAPABILITY_VERSION, 0), bytes(24))
     for what, most in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_NPROC, 0),  # does not bind root
         (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_NOFILE, files if request.url is None else URL_FILES),
+        (resource.RLIMIT_NOFILE, files if local else URL_FILES),
     ):
         resource.setrlimit(what, (most, most))
     resource.setrlimit(resource.RLIMIT_CPU, (limits.max_cpu_s, limits.max_cpu_s + 1))
-    return isolated
+    return Started(network=not (local and unshared), files=not (local and landlocked))
+
+
+def _landlock(*, local: bool) -> bool:
+    """Open, make and remove no files, signal nobody outside; a URL may still read (certificates, the resolver's). Whether it holds."""
+    version = _libc.syscall(LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), LANDLOCK_CREATE_RULESET_VERSION)
+    if version < 1:
+        return False
+    rights = sum(bits for since, bits in LANDLOCK_FILE_RIGHTS.items() if since <= version)
+    handled = struct.pack(
+        "=QQQ",
+        rights if local else rights & ~LANDLOCK_READ,
+        LANDLOCK_TCP if local and version >= 4 else 0,
+        LANDLOCK_SCOPES if version >= 6 else 0,
+    )
+    # Everything that is handled is forbidden where no rule allows it, and there is no rule.
+    ruleset = _libc.syscall(LANDLOCK_CREATE_RULESET, handled, ctypes.c_size_t(len(handled)), 0)
+    if ruleset < 0:
+        return False
+    holds: bool = _libc.syscall(LANDLOCK_RESTRICT_SELF, ruleset, 0) == 0
+    os.close(ruleset)
+    return holds
 
 
 def _decode(request: Request, talk: socket.socket, memory: mmap.mmap) -> None:
@@ -187,7 +225,6 @@ class _Child:
             hz=request.hz,
             limits=request.limits,
             closely=request.closely,
-            hwaccel=request.hwaccel,
             name=request.name,
             pulse=self._pulse,
             pool=self._slots,

@@ -5,6 +5,8 @@ Used by `jobs.py`, `admission.py` and the command line wherever `pipelines.frame
 
 from __future__ import annotations
 
+import fcntl
+import io
 import json
 import math
 import mmap
@@ -26,7 +28,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from pipelines import errors
-from pipelines.byte_feed import Readable, open_file
+from pipelines.byte_feed import Readable, SeekableFeed, feed_of, open_file
 from pipelines.errors import DecodeError, DecoderCrashed, DecoderStalled, FeedFailed, MediaTooLarge, SourceError
 from pipelines.frames import read_frames
 from pipelines.image_pool import ImagePool
@@ -44,6 +46,7 @@ CHILD_ENVIRONMENT: Final = {
 }
 # FFmpeg raises for a silent URL after twice the time it was given (research/streaming.md, section 0.6); it gets to say so itself.
 GRACE_S: Final = 2.0
+FAREWELL_S: Final = 1.0
 FEED_PIECE: Final = 64 * 1024
 
 REFUSALS: Final[dict[str, type[SourceError] | type[DecodeError]]] = {
@@ -86,9 +89,8 @@ class MediaSandbox:
         hz: float | None = 12.0,
         limits: Limits | None = None,
         closely: Collection[int] | None = None,
-        hwaccel: str | None = None,
     ) -> SandboxedFrames:
-        """As `pipelines.frames.read_frames`, in a child.
+        """As `pipelines.frames.read_frames`, in a child; its own clock, since a child cannot know an earlier one's.
 
         Raises:
             SourceError: as there.
@@ -104,19 +106,24 @@ class MediaSandbox:
                 # A file's name may be any bytes; what is shown of it is text.
                 name = os.fsencode(Path(source).name).decode(errors="replace")
                 media = given.enter_context(open_file(Path(source))).fileno()
+            elif (media := _seekable(source, limits)) is not None:
+                given.callback(os.close, media)
             else:
                 media, writer = os.pipe()
                 given.callback(os.close, media)
                 pump = _Pump(source, writer)
+                given.callback(pump.drop)
             request = Request(
                 url=url,
                 name=name,
                 hz=hz,
                 limits=limits,
                 closely=None if closely is None else frozenset(closely),
-                hwaccel=hwaccel,
             )
-            return SandboxedFrames(self._child(request, media), request, pump)
+            child = self._child(request, media)
+            if pump is not None:
+                pump.start()
+            return SandboxedFrames(child, request, pump)
         raise AssertionError("ExitStack swallows nothing")
 
     @property
@@ -130,21 +137,29 @@ class MediaSandbox:
             next(iter(frames))
             return frames.media
 
-    def isolates(self) -> bool:
-        """Whether a child here is without network; some systems do not let it be taken away."""
+    def isolation(self) -> Started | None:
+        """What a child for a file is without here; some systems do not let it be taken away. None if no child answers."""
         reader, writer = os.pipe()
         os.close(writer)
-        request = Request(url=None, name="nothing", hz=None, limits=Limits(), closely=None, hwaccel=None)
+        request = Request(url=None, name="nothing", hz=None, limits=Limits(), closely=None)
         with closing(os.fdopen(reader, "rb")) as nothing, closing(self._child(request, nothing.fileno())) as child:
             child.talk.settimeout(request.limits.open_timeout_s)
-            started = from_child.validate_json(child.talk.recv(MAX_MESSAGE_BYTES))
-        return isinstance(started, Started) and started.isolated
+            with suppress(OSError, ValidationError):
+                started = from_child.validate_json(child.talk.recv(MAX_MESSAGE_BYTES))
+                return started if isinstance(started, Started) else None
+        return None
 
     def _child(self, request: Request, media: int | None) -> _Child:
-        for _ in range(2):  # the zygote may have died just now; then there will be another
-            with suppress(_NoChild):
+        for _ in range(2):
+            try:
                 return _Child(self, request, media)
-        raise DecoderCrashed("Decoding could not begin.", expected="a decode child", got="none: its parent died twice")
+            except _NoChild:
+                # The zygote has died just now, cannot fork, or does not answer; there will be another.
+                with self._lock:
+                    if self._zygote is not None:
+                        self._zygote.kill()
+                        self._zygote.wait()
+        raise DecoderCrashed("Decoding could not begin.", expected="a decode child", got="none, twice")
 
     def fork(self, descriptors: list[int]) -> None:
         """Have the zygote fork a child that keeps `descriptors`; the last is where its pid and its status will be written."""
@@ -168,12 +183,14 @@ class MediaSandbox:
             self._zygote.wait()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
+            # A session of its own: no terminal to type into.
             self._zygote = subprocess.Popen(
                 [sys.executable, "-I", "-c", f"from service.media_child import serve; serve({theirs.fileno()})"],
                 env=CHILD_ENVIRONMENT,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
+                start_new_session=True,
             )
 
 
@@ -190,20 +207,23 @@ class _Child:
             self.talk, talk = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             ours.callback(self.talk.close)
             theirs.callback(talk.close)
-            frames = os.memfd_create("frames", os.MFD_CLOEXEC)
+            frames = os.memfd_create("frames", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
             theirs.callback(os.close, frames)
             os.ftruncate(frames, FRAME_SLOTS * self._slot_bytes)
+            # Reading where a child has cut the memory off would kill this process.
+            fcntl.fcntl(frames, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
             text = os.memfd_create("request", os.MFD_CLOEXEC)
             theirs.callback(os.close, text)
             os.pwrite(text, request.model_dump_json().encode(), 0)
             self._slots = mmap.mmap(frames, FRAME_SLOTS * self._slot_bytes, prot=mmap.PROT_READ)
             ours.callback(self._slots.close)
             life, exit_writer = os.pipe2(os.O_CLOEXEC)
-            self._life = ours.enter_context(os.fdopen(life, "r"))
+            self._life, self._heard = life, b""
+            ours.callback(os.close, life)
             theirs.callback(os.close, exit_writer)
             sandbox.fork([talk.fileno(), frames, text, *([] if media is None else [media]), exit_writer])
             theirs.close()
-            told = self._life.readline()
+            told = self._line(request.limits.open_timeout_s)
             if not told:
                 raise _NoChild
             self.pid = int(told)
@@ -222,9 +242,24 @@ class _Child:
                 signal.pidfd_send_signal(self._process, signal.SIGKILL)
 
     def status(self) -> int | None:
-        """Its wait status, once it has died; None if the zygote died too."""
-        line = self._life.readline()
+        """Its wait status; killed if it has not died yet, though it left. None if the zygote died too."""
+        line = self._line(FAREWELL_S)
+        if not line:
+            self.kill()
+            line = self._line(FAREWELL_S)
         return int(line) if line else None
+
+    def _line(self, patience_s: float) -> bytes:
+        """What the zygote says next; nothing if it died, or is silent for so long."""
+        ready, until = select.poll(), time.monotonic() + patience_s
+        ready.register(self._life, select.POLLIN)
+        while b"\n" not in self._heard:
+            piece = os.read(self._life, 64) if ready.poll(1000 * max(0.0, until - time.monotonic())) else b""
+            if not piece:
+                return b""
+            self._heard += piece
+        line, _, self._heard = self._heard.partition(b"\n")
+        return line
 
     def holds(self, size: int) -> bool:
         """Whether a slot has room for so many bytes."""
@@ -234,11 +269,17 @@ class _Child:
         """What lies in a slot."""
         return memoryview(self._slots)[slot * self._slot_bytes : slot * self._slot_bytes + size]
 
+    def stop(self) -> None:
+        """Kill it, and let whoever waits for its next word hear that there is none."""
+        self.kill()
+        with suppress(OSError):  # it may have hung up by itself
+            self.talk.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Kill it and let go of everything."""
-        if not self._life.closed:
-            self.kill()
-            self._open.close()
+        self.kill()
+        self._process = None
+        self._open.close()
 
 
 class _Pump(threading.Thread):
@@ -246,10 +287,15 @@ class _Pump(threading.Thread):
 
     def __init__(self, source: Readable, writer: int) -> None:
         super().__init__(name="media-feed", daemon=True)
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.waiting = False
         """Whether the feed, not the child, is what everybody waits for."""
         self._source, self._writer = source, writer
+
+    def drop(self) -> None:
+        """Let go of the pipe, if it was never started."""
+        if self.ident is None:
+            os.close(self._writer)
 
     def run(self) -> None:
         with os.fdopen(self._writer, "wb", buffering=0) as pipe, suppress(BrokenPipeError):
@@ -257,7 +303,7 @@ class _Pump(threading.Thread):
                 self.waiting = True
                 try:
                     piece = memoryview(self._source.read(FEED_PIECE))
-                except Exception as error:  # anything: it is raised again to whoever reads the frames
+                except BaseException as error:  # anything: it is raised again to whoever reads the frames
                     self.error = error
                     return
                 finally:
@@ -274,7 +320,11 @@ class SandboxedFrames:
     def __init__(self, child: _Child, request: Request, pump: _Pump | None) -> None:
         self._child, self._request, self._pump = child, request, pump
         self._pool = ImagePool()
-        self._waited_s = 0.0
+        # Closing lets go of what reading uses; by the same thread it may happen in the middle of it.
+        self._busy = threading.RLock()
+        self._closed = False
+        self._spent_s = self._fed_s = 0.0
+        self._resumed = time.monotonic()
         self._last_pts = -(2**63)
         self._used = False
         self._ended: Ended | None = None
@@ -282,8 +332,6 @@ class SandboxedFrames:
         self.warnings: list[MediaWarning] = []
         self.disconnected = False
         try:
-            if pump is not None:
-                pump.start()
             limits = request.limits
             started, opened = self._receive(limits.open_timeout_s + GRACE_S), self._receive(limits.open_timeout_s + GRACE_S)
             if not isinstance(started, Started) or not isinstance(opened, Opened) or not _makes_sense(opened.media):
@@ -292,7 +340,7 @@ class SandboxedFrames:
             self.close()
             raise
         self.media = opened.media
-        self.isolated = started.isolated
+        self.started = started
         """Whether the child has no network."""
 
     def __enter__(self) -> Self:
@@ -308,20 +356,26 @@ class SandboxedFrames:
         self._used = True
         limits = self._request.limits
         patience_s = limits.read_timeout_s if self._request.url is None else 2 * limits.read_timeout_s + GRACE_S
+        self._resumed = time.monotonic()
         while True:
-            match self._receive(patience_s):
-                case Shown() as shown:
-                    yield self._frame(shown)
+            with self._busy:
+                if self._closed:
+                    return
+                message = self._receive(patience_s)
+                frame = self._frame(message) if isinstance(message, Shown) else None
+            match message:
+                case Shown() if frame is not None:
+                    self._spent_s += time.monotonic() - self._resumed
+                    yield frame
+                    self._resumed = time.monotonic()
                 case Alive(decoded=decoded):
                     self.counts.decoded = decoded
-                case Ended() as ended if self.counts.yielded == 0:
-                    raise self._untrue(ended)
-                case Ended() as ended:
+                case Ended() as ended if self.counts.yielded > 0:
                     self._ended, self.counts, self.disconnected = ended, ended.counts, ended.disconnected
                     self.warnings = ended.warnings
                     self._raise_feed_error()
                     return
-                case Started() | Opened() as other:
+                case other:
                     raise self._untrue(other)
 
     @property
@@ -342,8 +396,11 @@ class SandboxedFrames:
         return 0.0 if self._ended is None else self._ended.cpu_s
 
     def close(self) -> None:
-        """Kill the child and free its memory; may be called twice, and from another thread to make an iteration end."""
-        self._child.close()
+        """Kill the child and free its memory; may be called twice, and by another thread to make an iteration end."""
+        self._closed = True
+        self._child.stop()
+        with self._busy:
+            self._child.close()
 
     def _frame(self, shown: Shown) -> Frame:
         size = shown.height * shown.width * 3
@@ -354,8 +411,12 @@ class SandboxedFrames:
         image = self._pool.take(shown.height, shown.width)
         with self._child.pixels(shown.slot, size) as pixels:
             np.copyto(image.reshape(-1), np.frombuffer(pixels, np.uint8))
-        with suppress(ConnectionError):  # it has died since; the next message will say so
-            self._child.talk.send(bytes([shown.slot]))
+        try:
+            self._child.talk.send(bytes([shown.slot]), socket.MSG_DONTWAIT)
+        except ConnectionError:
+            pass  # it has died since; the next message will say so
+        except BlockingIOError:
+            raise self._untrue(shown) from None  # it shows, and never looks which slots are free again
         self.counts.decoded = shown.decoded
         self.counts.yielded += 1
         return Frame(
@@ -398,14 +459,17 @@ class SandboxedFrames:
         while True:
             started = time.monotonic()
             there = ready.poll(1000 * min(0.25, patience_s))
-            if there or self._pump is None or not self._pump.waiting:
-                self._waited_s += time.monotonic() - started
-                silent_s += time.monotonic() - started
-            if there and self._waited_s < most:
+            passed_s = time.monotonic() - started
+            if not there and self._pump is not None and self._pump.waiting:
+                self._fed_s += passed_s
+            else:
+                silent_s += passed_s
+            late = self._spent_s + time.monotonic() - self._resumed - self._fed_s >= most
+            if there and not late:
                 return
-            if silent_s >= patience_s or self._waited_s >= most:
+            if silent_s >= patience_s or late:
                 self.close()
-                expected = f"an answer within {patience_s:g} s" if silent_s >= patience_s else f"an end within {most:g} s"
+                expected = f"an end within {most:g} s" if late else f"an answer within {patience_s:g} s"
                 raise DecoderStalled(f"{self._request.name} kept its decoder busy too long.", expected=expected, got="none; it was ended")
 
     def _death(self) -> DecodeError | MediaTooLarge:
@@ -426,6 +490,8 @@ class SandboxedFrames:
     def _raise_feed_error(self) -> None:
         if self._pump is not None and self._pump.error is not None:
             error = self._pump.error
+            if not isinstance(error, Exception):
+                raise error
             raise FeedFailed(
                 "The byte feed failed while it was read.", expected="bytes from read(n)", got=f"{type(error).__name__}: {error}"
             ) from error
@@ -438,3 +504,25 @@ def _makes_sense(media: MediaInfo) -> bool:
     """A child that was taken over may say anything; the rest of the house counts on these."""
     numbers = (media.nominal_fps, media.declared_duration_s)
     return media.time_base > 0 and media.width >= 0 and media.height >= 0 and all(n is None or math.isfinite(n) for n in numbers)
+
+
+def _seekable(source: Readable, limits: Limits) -> int | None:
+    """A descriptor of what a source still has to give, if it can go back: a file's own, or a copy in memory; None if it cannot.
+
+    Raises:
+        MediaTooLarge: it has more bytes than the limit.
+    """
+    feed = feed_of(source, max_bytes=limits.max_bytes)
+    if not isinstance(feed, SeekableFeed):
+        return None
+    if isinstance(source, io.FileIO | io.BufferedReader):
+        descriptor = os.dup(source.fileno())
+        os.lseek(descriptor, source.tell(), os.SEEK_SET)
+        return descriptor
+    copy = os.memfd_create("media", os.MFD_CLOEXEC)
+    with os.fdopen(os.dup(copy), "wb") as file:
+        while piece := feed.read(FEED_PIECE):
+            file.write(piece)
+    os.lseek(copy, 0, os.SEEK_SET)
+    feed.raise_error("the byte feed")
+    return copy

@@ -8,13 +8,39 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from pipelines.media import Frame, FrameCounts, FrameFlag, Limits, MediaInfo, MediaWarning
 from pipelines.time_report import Provenance, TimeReport
 
 FRAME_SLOTS: Final = 4
 MAX_MESSAGE_BYTES: Final = 256 * 1024
+MOST: Final = 2**63
+MOST_TERM: Final = 2**31  # of FFmpeg's AVRational
+# What moves a terminal's cursor, breaks a log's lines or turns the order of what is read: C0, C1, U+2028-202E and U+2066-2069.
+CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """`text` without control characters: a child that was taken over writes to logs and terminals."""
+    return CONTROLS.sub("", text)
+
+
+def _printable_lines(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
+
+
+Text = Annotated[str, AfterValidator(printable)]
+Count = Annotated[int, Field(ge=0, lt=MOST)]
+
+
+def _printable(value: object) -> object:
+    """Text without control characters, wherever it lies: it may reach a terminal."""
+    if isinstance(value, str):
+        return "".join(character if character.isprintable() else "\ufffd" for character in value)
+    if isinstance(value, list):
+        return [_printable(item) for item in value]
+    return {key: _printable(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 class Message(BaseModel):
@@ -34,15 +60,15 @@ class Request(Message):
     hz: float | None
     limits: Limits
     closely: frozenset[int] | None
-    hwaccel: str | None
 
 
 class Started(Message):
-    """The child is there, and locked up."""
+    """The child is there, and locked up as far as this system lets it."""
 
     kind: Literal["started"] = "started"
-    isolated: bool
-    """Whether it has no network."""
+    network_gone: bool
+    files_gone: bool
+    """Whether it can open no file, make none and signal nobody (Landlock)."""
 
 
 class Opened(Message):
@@ -72,7 +98,7 @@ class Alive(Message):
     """Nothing to show yet, but the child works."""
 
     kind: Literal["alive"] = "alive"
-    decoded: int
+    decoded: int = Field(ge=0)
 
 
 class Ended(Message):
@@ -83,7 +109,7 @@ class Ended(Message):
     warnings: list[MediaWarning]
     report: TimeReport
     disconnected: bool
-    cpu_s: float
+    cpu_s: float = Field(ge=0, allow_inf_nan=False)
 
 
 class Refused(Message):
@@ -96,7 +122,7 @@ class Refused(Message):
     got: str
 
 
-FromChild = Annotated[Started | Opened | Shown | Alive | Ended | Refused, Field(discriminator="kind")]
+FromChild = Annotated[Started | Opened | Shown | Alive | Ended | Refused, BeforeValidator(_printable), Field(discriminator="kind")]
 from_child: Final[TypeAdapter[FromChild]] = TypeAdapter(FromChild)
 
 

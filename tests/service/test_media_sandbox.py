@@ -189,11 +189,12 @@ def test_nothing_of_the_service_leaks_into_the_child(clip: Path, monkeypatch: py
 
 def test_a_child_for_a_file_has_no_network(sandbox: MediaSandbox, clip: Path) -> None:
     with sandbox.read_frames(clip, hz=None) as frames:
-        if not frames.isolated:
+        if not frames.started.network_gone:
             pytest.skip("this system does not let a process give up its network")
         devices = Path(f"/proc/{frames.pid}/net/dev").read_text().splitlines()[2:]
         assert [line.split(":")[0].strip() for line in devices] == ["lo"]
-    assert sandbox.isolates()
+    started = sandbox.isolation()
+    assert started is not None and started.network_gone
 
 
 def test_a_url_is_read_in_a_child_too(sandbox: MediaSandbox, tmp_path: Path) -> None:
