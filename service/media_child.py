@@ -12,7 +12,6 @@ import resource
 import selectors
 import signal
 import socket
-import struct
 import time
 import traceback
 from contextlib import suppress
@@ -26,11 +25,10 @@ from pipelines.errors import DecoderCrashed, MediaTooLarge
 from pipelines.frames import read_frames
 from pipelines.media import FrameCounts, Image
 from service.media_lock import die_with_parent, lock_up
-from service.media_wire import FRAME_SLOTS, Alive, Ended, Fault, Message, Opened, Refused, Request, shown
+from service.media_wire import FRAME_SLOTS, Alive, Ended, Message, Opened, Refused, Request, shown
 
 PULSE_S: Final = 0.5
-FAULT: Final = 70  # EX_SOFTWARE of sysexits.h: a mistake of ours
-TRACE_CHARACTERS: Final = 8000
+FAULT: Final = 70  # EX_SOFTWARE of sysexits.h: a mistake of ours, with its traceback on stderr
 # The child's descriptors: 0 and 1 are /dev/null, 2 is the log, then these. A URL brings no MEDIA.
 TALK, FRAMES, REQUEST, MEDIA = 3, 4, 5, 6
 
@@ -42,7 +40,7 @@ def serve(control_fd: int) -> None:
     wake_reader, wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake_writer)
     signal.signal(signal.SIGCHLD, lambda _signal, _frame: None)
-    control.send(b"ready")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal goes to the whole group; the service decides who stops
     told: dict[int, int] = {}
     with selectors.DefaultSelector() as ready:
         ready.register(control, selectors.EVENT_READ)
@@ -84,17 +82,14 @@ def _reap(told: dict[int, int]) -> None:
         os.close(writer)
 
 
-def _become(given: list[int], zygote: int) -> None:
+def _become(given: list[int]) -> None:
     """In the fork: keep the given descriptors and nothing else, decode, and never return into the zygote's loop."""
-    talk: socket.socket | None = None
     try:
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != zygote:  # it died before that
-            return
+        die_with_parent()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         # Twice, since one of them may stand where another is to go.
-        high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, MEDIA + 1) for descriptor in given]
+        high = [os.dup2(descriptor, 64 + n) for n, descriptor in enumerate(given)]
         for n, descriptor in enumerate(high):
             os.dup2(descriptor, TALK + n)
         os.closerange(TALK + len(given), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
@@ -103,64 +98,20 @@ def _become(given: list[int], zygote: int) -> None:
             request = Request.model_validate_json(text.read())
         # mmap keeps a duplicate of its descriptor, in the place where REQUEST was.
         memory = mmap.mmap(FRAMES, FRAME_SLOTS * 3 * request.limits.max_pixels)
-        _say(talk, _lock_up(request, files=TALK + len(given)))
+        _say(talk, lock_up(request, files=TALK + len(given)))
         _decode(request, talk, memory)
         os._exit(0)
     except BaseException as error:  # whatever it is, a fork must not run on as a second zygote
-        # Not to stderr once there is another way: where that is a file, a locked up child may not write to it.
-        if talk is None:
-            traceback.print_exc()
-        else:
-            with suppress(OSError):
-                _say(talk, Fault(error=type(error).__name__, trace=traceback.format_exc()[-TRACE_CHARACTERS:]))
+        traceback.print_exc()
+        # A log that is a file takes nothing more from a process that may write no file.
+        with suppress(OSError, NameError):
+            came = f"{type(error).__name__} inside the decoder"
+            _say(
+                talk,
+                Refused(slug=DecoderCrashed.slug, detail="The media made its decoder fail.", expected="frames, or a refusal", got=came),
+            )
     finally:
         os._exit(FAULT)
-
-
-def _lock_up(request: Request, *, files: int) -> Started:
-    """Take away what decoding does not need, as far as this system lets it, and say what is left."""
-    limits = request.limits
-    local = request.url is None
-    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE
-    memory = mapped + limits.max_memory_bytes
-    # A user namespace of its own first: from there not even root may look into other processes.
-    network = CLONE_NEWNET if local else 0
-    unshared = _libc.unshare(CLONE_NEWUSER | network) == 0 or (local and _libc.unshare(CLONE_NEWNET) == 0)
-    _libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    landlocked = _landlock(local=local)
-    # A new user namespace gives every capability within it, and much of the kernel that only they reach.
-    _libc.capset(struct.pack("=Ii", CAPABILITY_VERSION, 0), bytes(24))
-    for what, most in (
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_NPROC, 0),  # does not bind root
-        (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_NOFILE, files if local else URL_FILES),
-    ):
-        resource.setrlimit(what, (most, most))
-    resource.setrlimit(resource.RLIMIT_CPU, (limits.max_cpu_s, limits.max_cpu_s + 1))
-    return Started(network=not (local and unshared), files=not (local and landlocked))
-
-
-def _landlock(*, local: bool) -> bool:
-    """Open, make and remove no files, signal nobody outside; a URL may still read (certificates, the resolver's). Whether it holds."""
-    version = _libc.syscall(LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), LANDLOCK_CREATE_RULESET_VERSION)
-    if version < 1:
-        return False
-    rights = sum(bits for since, bits in LANDLOCK_FILE_RIGHTS.items() if since <= version)
-    handled = struct.pack(
-        "=QQQ",
-        rights if local else rights & ~LANDLOCK_READ,
-        LANDLOCK_TCP if local and version >= 4 else 0,
-        LANDLOCK_SCOPES if version >= 6 else 0,
-    )
-    # Everything that is handled is forbidden where no rule allows it, and there is no rule.
-    ruleset = _libc.syscall(LANDLOCK_CREATE_RULESET, handled, ctypes.c_size_t(len(handled)), 0)
-    if ruleset < 0:
-        return False
-    holds: bool = _libc.syscall(LANDLOCK_RESTRICT_SELF, ruleset, 0) == 0
-    os.close(ruleset)
-    return holds
 
 
 def _decode(request: Request, talk: socket.socket, memory: mmap.mmap) -> None:

@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, closing, suppress
+from dataclasses import astuple
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -341,7 +342,7 @@ class SandboxedFrames:
             raise
         self.media = opened.media
         self.started = started
-        """Whether the child has no network."""
+        """What the child is without."""
 
     def __enter__(self) -> Self:
         return self
@@ -361,8 +362,13 @@ class SandboxedFrames:
             with self._busy:
                 if self._closed:
                     return
-                message = self._receive(patience_s)
-                frame = self._frame(message) if isinstance(message, Shown) else None
+                try:
+                    message = self._receive(patience_s)
+                    frame = self._frame(message) if isinstance(message, Shown) else None
+                except DecodeError:
+                    if self._closed:  # by another thread, meanwhile
+                        return
+                    raise
             match message:
                 case Shown() if frame is not None:
                     self._spent_s += time.monotonic() - self._resumed
@@ -370,7 +376,7 @@ class SandboxedFrames:
                     self._resumed = time.monotonic()
                 case Alive(decoded=decoded):
                     self.counts.decoded = decoded
-                case Ended() as ended if self.counts.yielded > 0:
+                case Ended() as ended if self.counts.yielded > 0 and _is_finite(ended.report):
                     self._ended, self.counts, self.disconnected = ended, ended.counts, ended.disconnected
                     self.warnings = ended.warnings
                     self._raise_feed_error()
@@ -468,7 +474,7 @@ class SandboxedFrames:
             if there and not late:
                 return
             if silent_s >= patience_s or late:
-                self.close()
+                self._child.close()
                 expected = f"an end within {most:g} s" if late else f"an answer within {patience_s:g} s"
                 raise DecoderStalled(f"{self._request.name} kept its decoder busy too long.", expected=expected, got="none; it was ended")
 
@@ -504,6 +510,10 @@ def _makes_sense(media: MediaInfo) -> bool:
     """A child that was taken over may say anything; the rest of the house counts on these."""
     numbers = (media.nominal_fps, media.declared_duration_s)
     return media.time_base > 0 and media.width >= 0 and media.height >= 0 and all(n is None or math.isfinite(n) for n in numbers)
+
+
+def _is_finite(report: TimeReport) -> bool:
+    return all(math.isfinite(value) for value in astuple(report) if isinstance(value, float))
 
 
 def _seekable(source: Readable, limits: Limits) -> int | None:

@@ -15,23 +15,6 @@ from pipelines.time_report import Provenance, TimeReport
 
 FRAME_SLOTS: Final = 4
 MAX_MESSAGE_BYTES: Final = 256 * 1024
-MOST: Final = 2**63
-MOST_TERM: Final = 2**31  # of FFmpeg's AVRational
-# What moves a terminal's cursor, breaks a log's lines or turns the order of what is read: C0, C1, U+2028-202E and U+2066-2069.
-CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-
-
-def printable(text: str) -> str:
-    """`text` without control characters: a child that was taken over writes to logs and terminals."""
-    return CONTROLS.sub("", text)
-
-
-def _printable_lines(text: str) -> str:
-    return "\n".join(map(printable, text.split("\n")))
-
-
-Text = Annotated[str, AfterValidator(printable)]
-Count = Annotated[int, Field(ge=0, lt=MOST)]
 
 
 def _printable(value: object) -> object:

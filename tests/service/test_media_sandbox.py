@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
+import socket
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -26,8 +32,9 @@ from pipelines.errors import (
     UnsupportedMedia,
 )
 from pipelines.frames import read_frames
-from pipelines.media import Frame, Frames, Limits
+from pipelines.media import Frame, Frames, Limits, MediaInfo
 from service.media_sandbox import MediaSandbox
+from service.media_wire import Alive, Message, Opened, Shown, Started
 from tests.clips import face_clip, one_frame_clip, variable_pts
 from tests.support import ROOT, require
 
@@ -308,3 +315,182 @@ def test_a_file_that_really_makes_ffmpeg_abort_harms_nobody(sandbox: MediaSandbo
     with pytest.raises(DecoderCrashed, match="SIGABRT"):
         _all(sandbox.read_frames(ROOT / "tests" / "golden" / "aborts_ffmpeg.ts", hz=None))
     assert sandbox.probe(clip).codec == "h264"
+
+
+# --- a child that was taken over
+
+
+class _Taken(MediaSandbox):
+    """Forks as the zygote does, but the child runs what it is given; nothing of the parent's side is replaced."""
+
+    def __init__(self, does: Callable[[socket.socket, int], None]) -> None:
+        super().__init__()
+        self._does = does
+
+    def fork(self, descriptors: list[int]) -> None:
+        talk, memory, *_, exit_writer = (os.dup(descriptor) for descriptor in descriptors)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.closerange(3, min(talk, memory))
+                self._does(socket.socket(fileno=talk), memory)
+            finally:
+                os._exit(1)
+        os.write(exit_writer, f"{pid}\n".encode())
+        os.close(talk)
+        os.close(memory)
+        threading.Thread(target=self._reap, args=(pid, exit_writer), daemon=True).start()
+
+    def _reap(self, pid: int, exit_writer: int) -> None:
+        status = os.waitpid(pid, 0)[1]
+        with contextlib.suppress(BrokenPipeError):
+            os.write(exit_writer, f"{status}\n".encode())
+        os.close(exit_writer)
+
+
+def _say(talk: socket.socket, *messages: Message) -> None:
+    for message in messages:
+        talk.send(message.model_dump_json().encode())
+
+
+def _greets(talk: socket.socket) -> None:
+    media = MediaInfo("mp4", "h264", 64, 64, Fraction(1, 1000), None, None, None)
+    _say(talk, Started(network_gone=True, files_gone=True), Opened(media=media))
+
+
+def _shows(talk: socket.socket, pts: int, *, side: int = 64) -> None:
+    zero = {"slot": 0, "dropped_before": 0, "epoch": 0, "shift": 0}
+    shown = {"kind": "shown", "height": side, "width": side, "pts": pts, "provenance": "container", "flags": [], "decoded": pts}
+    _say(talk, Shown.model_validate(zero | shown))
+
+
+def _cuts_memory(talk: socket.socket, memory: int) -> None:
+    _greets(talk)
+    with contextlib.suppress(PermissionError):  # sealed
+        os.ftruncate(memory, 0)
+    _shows(talk, 1)
+
+
+def _hangs_up_and_lives(talk: socket.socket, memory: int) -> None:
+    del memory
+    _greets(talk)
+    talk.close()
+    time.sleep(60)
+
+
+def _never_reads(talk: socket.socket, memory: int) -> None:
+    del memory
+    _greets(talk)
+    for pts in range(1, 10**6):
+        _shows(talk, pts)
+
+
+def _babbles(talk: socket.socket, memory: int) -> None:
+    del memory
+    _greets(talk)
+    while True:
+        _say(talk, Alive(decoded=1))
+
+
+def _boasts(talk: socket.socket, memory: int) -> None:
+    del memory
+    _greets(talk)
+    _shows(talk, 1, side=60_000)
+
+
+@pytest.mark.parametrize(
+    ("does", "error"),
+    [
+        (_cuts_memory, DecoderCrashed),
+        (_hangs_up_and_lives, DecoderCrashed),
+        (_never_reads, DecoderCrashed),
+        (_babbles, DecoderStalled),
+        (_boasts, DecoderCrashed),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_a_child_that_was_taken_over_ends_as_a_typed_error(
+    clip: Path, does: Callable[[socket.socket, int], None], error: type[PipelineError]
+) -> None:
+    """It cannot make its parent hang, read where there is no memory, or take more than the limits."""
+    limits = Limits(open_timeout_s=2, read_timeout_s=1, max_wall_s=2)
+    began = time.monotonic()
+    with _Taken(does).read_frames(clip, hz=None, limits=limits) as frames, pytest.raises(error):
+        list(frames)
+    assert time.monotonic() - began < 10
+
+
+TRIES = """
+import os, signal, socket, sys
+from pipelines.media import Limits
+from service.media_lock import lock_up
+from service.media_wire import Request
+victim = int(sys.argv[1])
+started = lock_up(Request(url=None, name="x", hz=None, limits=Limits(), closely=None), files=64)
+def can(what):
+    try:
+        what()
+    except OSError:
+        return False
+    return True
+print(started.network_gone, started.files_gone, *(can(one) for one in (
+    lambda: open("/etc/passwd").close(),
+    lambda: open(f"/proc/{victim}/environ").close(),
+    lambda: open(sys.argv[2], "w").close(),
+    lambda: os.unlink(sys.argv[3]),
+    lambda: os.kill(victim, signal.SIGTERM),
+    lambda: socket.create_connection(("127.0.0.1", int(sys.argv[4])), timeout=1).close(),
+)))
+"""
+
+
+def test_what_is_locked_up_can_open_make_remove_signal_and_reach_nothing(tmp_path: Path) -> None:
+    (tmp_path / "there").touch()
+    with socket.create_server(("127.0.0.1", 0)) as listener, subprocess.Popen(["sleep", "60"]) as victim:
+        port = str(listener.getsockname()[1])
+        arguments = [str(victim.pid), str(tmp_path / "new"), str(tmp_path / "there"), port]
+        done = subprocess.run([sys.executable, "-c", TRIES, *arguments], capture_output=True, text=True, check=True, cwd=ROOT)
+        killed = victim.poll() is not None
+        victim.kill()
+    network_gone, files_gone, *can = (word == "True" for word in done.stdout.split())
+    if network_gone:
+        assert not can[5]
+    if not files_gone:
+        pytest.skip("this kernel has no Landlock")
+    assert can[:5] == [False] * 5
+    assert not killed and (tmp_path / "there").exists() and not (tmp_path / "new").exists()
+
+
+def test_closing_from_another_thread_ends_the_iteration(sandbox: MediaSandbox) -> None:
+    for _ in range(3):
+        with sandbox.read_frames(EndlessVideo(), hz=None) as frames:
+            threading.Timer(0.2, frames.close).start()
+            for _frame in frames:
+                pass
+
+
+class EndlessVideo:
+    """A transport stream that pauses for ever after its first seconds."""
+
+    def __init__(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            self._data = io.BytesIO(face_clip(Path(folder) / "a.ts", seconds=1.0, px=100).read_bytes())
+        self._over = threading.Event()
+
+    def read(self, n: int, /) -> bytes:
+        piece = self._data.read(n)
+        if not piece:
+            self._over.wait(20)
+        return piece
+
+
+@pytest.mark.parametrize("ahead", [b"", b"something that was read before"])
+def test_a_feed_that_can_go_back_reads_an_index_at_the_end(sandbox: MediaSandbox, clip: Path, tmp_path: Path, ahead: bytes) -> None:
+    whole = [frame.pts for frame in _all(read_frames(clip, hz=None))]
+    (tmp_path / "a.bin").write_bytes(ahead + clip.read_bytes())
+    memory = io.BytesIO(ahead + clip.read_bytes())
+    memory.seek(len(ahead))
+    assert [frame.pts for frame in _all(sandbox.read_frames(memory, hz=None))] == whole
+    with (tmp_path / "a.bin").open("rb") as file:
+        file.read(len(ahead))  # the descriptor stands further on than the reader says
+        assert [frame.pts for frame in _all(sandbox.read_frames(file, hz=None))] == whole
