@@ -6,6 +6,7 @@ once and forks a child for every source, in a few milliseconds. It dies with the
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import resource
@@ -25,7 +26,7 @@ from pipelines.errors import DecoderCrashed, MediaTooLarge
 from pipelines.frames import read_frames
 from pipelines.media import FrameCounts, Image
 from service.media_lock import die_with_parent, lock_up
-from service.media_wire import FRAME_SLOTS, Alive, Ended, Message, Opened, Refused, Request, shown
+from service.media_wire import FRAME_SLOTS, READY, Alive, Ended, Message, Opened, Refused, Request, shown
 
 PULSE_S: Final = 0.5
 FAULT: Final = 70  # EX_SOFTWARE of sysexits.h: a mistake of ours, with its traceback on stderr
@@ -40,8 +41,8 @@ def serve(control_fd: int) -> None:
     wake_reader, wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake_writer)
     signal.signal(signal.SIGCHLD, lambda _signal, _frame: None)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal goes to the whole group; the service decides who stops
     told: dict[int, int] = {}
+    control.send(READY)
     with selectors.DefaultSelector() as ready:
         ready.register(control, selectors.EVENT_READ)
         ready.register(wake_reader, selectors.EVENT_READ)
@@ -52,23 +53,24 @@ def serve(control_fd: int) -> None:
                         os.read(wake_reader, 4096)
                     _reap(told)
                     continue
-                packet, descriptors, _flags, _address = socket.recv_fds(control, 16, 8)
+                packet, descriptors, flags, _address = socket.recv_fds(control, 16, 8)
                 if not packet:
                     return
-                *given, exit_writer = descriptors
-                try:
-                    pid = os.fork()
-                except OSError:  # no process or memory to be had: this source is refused, the others go on
-                    for descriptor in descriptors:
-                        os.close(descriptor)
-                    continue
-                if pid == 0:
-                    _become(given)
-                told[pid] = exit_writer
-                with suppress(BrokenPipeError):
-                    os.write(exit_writer, f"{pid}\n".encode())
-                for descriptor in given:
+                # Truncated: there is no room for more descriptors here, and the last is not what it seems.
+                if not flags & socket.MSG_CTRUNC:
+                    with suppress(OSError):  # no process or memory to be had, or nobody waits: the others go on
+                        _fork(descriptors, told)
+                for descriptor in set(descriptors) - set(told.values()):
                     os.close(descriptor)
+
+
+def _fork(descriptors: list[int], told: dict[int, int]) -> None:
+    *given, exit_writer = descriptors
+    pid = os.fork()
+    if pid == 0:
+        _become(given)
+    told[pid] = exit_writer
+    os.write(exit_writer, f"{pid}\n".encode())
 
 
 def _reap(told: dict[int, int]) -> None:
@@ -89,7 +91,7 @@ def _become(given: list[int]) -> None:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         # Twice, since one of them may stand where another is to go.
-        high = [os.dup2(descriptor, 64 + n) for n, descriptor in enumerate(given)]
+        high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, MEDIA + 1) for descriptor in given]
         for n, descriptor in enumerate(high):
             os.dup2(descriptor, TALK + n)
         os.closerange(TALK + len(given), resource.getrlimit(resource.RLIMIT_NOFILE)[0])

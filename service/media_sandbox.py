@@ -14,6 +14,7 @@ import os
 import select
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -36,7 +37,20 @@ from pipelines.image_pool import ImagePool
 from pipelines.media import Frame, FrameCounts, Limits, MediaInfo, MediaWarning, Reader
 from pipelines.sampling import Sampler
 from pipelines.time_report import TimeReport
-from service.media_wire import FRAME_SLOTS, MAX_MESSAGE_BYTES, Alive, Ended, FromChild, Opened, Refused, Request, Shown, Started, from_child
+from service.media_wire import (
+    FRAME_SLOTS,
+    MAX_MESSAGE_BYTES,
+    READY,
+    Alive,
+    Ended,
+    FromChild,
+    Opened,
+    Refused,
+    Request,
+    Shown,
+    Started,
+    from_child,
+)
 
 # glibc gives large blocks back to the system at once and asks for them again: at 720p that is half of the cost of converting a picture.
 CHILD_ENVIRONMENT: Final = {
@@ -48,6 +62,8 @@ CHILD_ENVIRONMENT: Final = {
 # FFmpeg raises for a silent URL after twice the time it was given (research/streaming.md, section 0.6); it gets to say so itself.
 GRACE_S: Final = 2.0
 FAREWELL_S: Final = 1.0
+START_S: Final = 30.0  # importing the decoder takes one second, on a machine that has nothing else to do
+ORDER_S: Final = 5.0
 FEED_PIECE: Final = 64 * 1024
 
 REFUSALS: Final[dict[str, type[SourceError] | type[DecodeError]]] = {
@@ -79,8 +95,7 @@ class MediaSandbox:
         with self._lock:
             if self._control is not None:
                 self._control.close()
-            if self._zygote is not None:
-                self._zygote.wait()
+            self._kill()
             self._control = self._zygote = None
 
     def read_frames(
@@ -122,8 +137,11 @@ class MediaSandbox:
                 closely=None if closely is None else frozenset(closely),
             )
             child = self._child(request, media)
-            if pump is not None:
-                pump.start()
+            with ExitStack() as failed:
+                failed.callback(child.close)
+                if pump is not None:
+                    pump.start()
+                failed.pop_all()
             return SandboxedFrames(child, request, pump)
         raise AssertionError("ExitStack swallows nothing")
 
@@ -140,48 +158,56 @@ class MediaSandbox:
 
     def isolation(self) -> Started | None:
         """What a child for a file is without here; some systems do not let it be taken away. None if no child answers."""
-        reader, writer = os.pipe()
-        os.close(writer)
         request = Request(url=None, name="nothing", hz=None, limits=Limits(), closely=None)
-        with closing(os.fdopen(reader, "rb")) as nothing, closing(self._child(request, nothing.fileno())) as child:
-            child.talk.settimeout(request.limits.open_timeout_s)
-            with suppress(OSError, ValidationError):
+        try:
+            with closing(self._child(request, None)) as child:
+                child.talk.settimeout(request.limits.open_timeout_s)
                 started = from_child.validate_json(child.talk.recv(MAX_MESSAGE_BYTES))
                 return started if isinstance(started, Started) else None
-        return None
+        except Exception:  # whatever it is, the answer is that nobody knows
+            return None
 
     def _child(self, request: Request, media: int | None) -> _Child:
-        for _ in range(2):
-            try:
+        for _ in range(2):  # the zygote may have died just now, or not have found room for a child
+            with suppress(_NoChild):
                 return _Child(self, request, media)
-            except _NoChild:
-                # The zygote has died just now, cannot fork, or does not answer; there will be another.
-                with self._lock:
-                    if self._zygote is not None:
-                        self._zygote.kill()
-                        self._zygote.wait()
         raise DecoderCrashed("Decoding could not begin.", expected="a decode child", got="none, twice")
 
-    def fork(self, descriptors: list[int]) -> None:
-        """Have the zygote fork a child that keeps `descriptors`; the last is where its pid and its status will be written."""
+    def fork(self, descriptors: list[int]) -> subprocess.Popen[bytes] | None:
+        """Have the zygote fork a child that keeps `descriptors`; the last is where its pid and its status will be written.
+
+        Returns the zygote, to be given up should it not answer.
+        """
         with self._lock:
             if self._zygote is None or self._zygote.poll() is not None:
                 self._start()
             try:
                 self._order(descriptors)
-            except ConnectionError:  # it died just now
+            except (ConnectionError, TimeoutError):  # it died just now, or has been stopped for long
                 self._start()
                 self._order(descriptors)
+            return self._zygote
+
+    def give_up(self, zygote: subprocess.Popen[bytes] | None) -> None:
+        """Kill a zygote that does not answer, unless somebody else did so and there is another by now."""
+        with self._lock:
+            if zygote is self._zygote:
+                self._kill()
 
     def _order(self, descriptors: list[int]) -> None:
         assert self._control is not None
         socket.send_fds(self._control, [b"fork"], descriptors)
 
+    def _kill(self) -> None:
+        # Asking is not enough: it may be stopped.
+        if self._zygote is not None:
+            self._zygote.kill()
+            self._zygote.wait()
+
     def _start(self) -> None:
         if self._control is not None:
             self._control.close()
-        if self._zygote is not None:
-            self._zygote.wait()
+        self._kill()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             # A session of its own: no terminal to type into.
@@ -193,10 +219,17 @@ class MediaSandbox:
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,
             )
+        self._control.settimeout(START_S)
+        with suppress(TimeoutError, ConnectionError):
+            if self._control.recv(len(READY)) == READY:
+                self._control.settimeout(ORDER_S)
+                return
+        self._kill()
+        raise _NoChild
 
 
 class _NoChild(Exception):
-    """The zygote died before it could fork."""
+    """The zygote died, was silent, or could not fork."""
 
 
 class _Child:
@@ -222,9 +255,11 @@ class _Child:
             self._life, self._heard = life, b""
             ours.callback(os.close, life)
             theirs.callback(os.close, exit_writer)
-            sandbox.fork([talk.fileno(), frames, text, *([] if media is None else [media]), exit_writer])
+            zygote = sandbox.fork([talk.fileno(), frames, text, *([] if media is None else [media]), exit_writer])
             theirs.close()
             told = self._line(request.limits.open_timeout_s)
+            if told is None:
+                sandbox.give_up(zygote)
             if not told:
                 raise _NoChild
             self.pid = int(told)
@@ -250,12 +285,14 @@ class _Child:
             line = self._line(FAREWELL_S)
         return int(line) if line else None
 
-    def _line(self, patience_s: float) -> bytes:
-        """What the zygote says next; nothing if it died, or is silent for so long."""
+    def _line(self, patience_s: float) -> bytes | None:
+        """What the zygote says next; nothing if it says no more, None if it is silent for so long."""
         ready, until = select.poll(), time.monotonic() + patience_s
         ready.register(self._life, select.POLLIN)
         while b"\n" not in self._heard:
-            piece = os.read(self._life, 64) if ready.poll(1000 * max(0.0, until - time.monotonic())) else b""
+            if not ready.poll(1000 * max(0.0, until - time.monotonic())):
+                return None
+            piece = os.read(self._life, 64)
             if not piece:
                 return b""
             self._heard += piece
@@ -289,9 +326,15 @@ class _Pump(threading.Thread):
     def __init__(self, source: Readable, writer: int) -> None:
         super().__init__(name="media-feed", daemon=True)
         self.error: BaseException | None = None
-        self.waiting = False
-        """Whether the feed, not the child, is what everybody waits for."""
         self._source, self._writer = source, writer
+        self._waits: tuple[float, float | None] = (0.0, None)
+        """Seconds waited for the feed until now, and since when it is waited for again; one value, since two threads look."""
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds in which the feed, not the child, was what everybody waited for."""
+        waited_s, since = self._waits
+        return waited_s if since is None else waited_s + time.monotonic() - since
 
     def drop(self) -> None:
         """Let go of the pipe, if it was never started."""
@@ -301,14 +344,14 @@ class _Pump(threading.Thread):
     def run(self) -> None:
         with os.fdopen(self._writer, "wb", buffering=0) as pipe, suppress(BrokenPipeError):
             while True:
-                self.waiting = True
+                self._waits = (self._waits[0], time.monotonic())
                 try:
                     piece = memoryview(self._source.read(FEED_PIECE))
                 except BaseException as error:  # anything: it is raised again to whoever reads the frames
                     self.error = error
                     return
                 finally:
-                    self.waiting = False
+                    self._waits = (self.waited_s, None)
                 if not piece:
                     return
                 while piece:
@@ -324,8 +367,8 @@ class SandboxedFrames:
         # Closing lets go of what reading uses; by the same thread it may happen in the middle of it.
         self._busy = threading.RLock()
         self._closed = False
-        self._spent_s = self._fed_s = 0.0
-        self._resumed = time.monotonic()
+        self._waited_s = 0.0
+        self._mark = (time.monotonic(), self._fed_s())
         self._last_pts = -(2**63)
         self._used = False
         self._ended: Ended | None = None
@@ -357,7 +400,7 @@ class SandboxedFrames:
         self._used = True
         limits = self._request.limits
         patience_s = limits.read_timeout_s if self._request.url is None else 2 * limits.read_timeout_s + GRACE_S
-        self._resumed = time.monotonic()
+        self._mark = (time.monotonic(), self._fed_s())
         while True:
             with self._busy:
                 if self._closed:
@@ -371,12 +414,11 @@ class SandboxedFrames:
                     raise
             match message:
                 case Shown() if frame is not None:
-                    self._spent_s += time.monotonic() - self._resumed
                     yield frame
-                    self._resumed = time.monotonic()
+                    self._mark = (time.monotonic(), self._fed_s())
                 case Alive(decoded=decoded):
                     self.counts.decoded = decoded
-                case Ended() as ended if self.counts.yielded > 0 and _is_finite(ended.report):
+                case Ended() as ended if self.counts.yielded > 0 and _is_credible(ended):
                     self._ended, self.counts, self.disconnected = ended, ended.counts, ended.disconnected
                     self.warnings = ended.warnings
                     self._raise_feed_error()
@@ -463,20 +505,26 @@ class SandboxedFrames:
         ready = select.poll()
         ready.register(self._child.talk, select.POLLIN)
         while True:
-            started = time.monotonic()
             there = ready.poll(1000 * min(0.25, patience_s))
-            passed_s = time.monotonic() - started
-            if not there and self._pump is not None and self._pump.waiting:
-                self._fed_s += passed_s
-            else:
-                silent_s += passed_s
-            late = self._spent_s + time.monotonic() - self._resumed - self._fed_s >= most
+            passed_s = self._passed_s()
+            silent_s += passed_s
+            self._waited_s += passed_s
+            late = self._waited_s >= most
             if there and not late:
                 return
             if silent_s >= patience_s or late:
                 self._child.close()
                 expected = f"an end within {most:g} s" if late else f"an answer within {patience_s:g} s"
                 raise DecoderStalled(f"{self._request.name} kept its decoder busy too long.", expected=expected, got="none; it was ended")
+
+    def _passed_s(self) -> float:
+        """Seconds since this was last asked, or a Frame was given out, without those spent waiting for the feed."""
+        before, fed_before = self._mark
+        self._mark = now, fed = (time.monotonic(), self._fed_s())
+        return max(0.0, now - before - (fed - fed_before))
+
+    def _fed_s(self) -> float:
+        return 0.0 if self._pump is None else self._pump.waited_s
 
     def _death(self) -> DecodeError | MediaTooLarge:
         status = self._child.status()
@@ -488,7 +536,9 @@ class SandboxedFrames:
             most = f"at most {self._request.limits.max_cpu_s} s of CPU time"
             return MediaTooLarge(f"{name} takes too long to decode.", expected=most, got="more")
         if number is not None:
-            got = signal.Signals(number).name + (" (killed, or out of memory)" if number == signal.SIGKILL else "")
+            # Python has no names for most real-time signals, and a child may send itself any.
+            known = {one.value: one.name for one in signal.Signals}
+            got = known.get(number, f"signal {number}") + (" (killed, or out of memory)" if number == signal.SIGKILL else "")
         else:
             got = f"exit status {os.waitstatus_to_exitcode(status)}"
         return DecoderCrashed(f"{name} made its decoder fail.", expected="frames, or a refusal", got=got)
@@ -509,11 +559,16 @@ class SandboxedFrames:
 def _makes_sense(media: MediaInfo) -> bool:
     """A child that was taken over may say anything; the rest of the house counts on these."""
     numbers = (media.nominal_fps, media.declared_duration_s)
-    return media.time_base > 0 and media.width >= 0 and media.height >= 0 and all(n is None or math.isfinite(n) for n in numbers)
+    # FFmpeg's AVRational and sizes are of 32 bits; what is longer cannot be told as a float.
+    whole = (media.time_base.numerator, media.time_base.denominator, media.width + 1, media.height + 1)
+    return (
+        all(0 < n < 2**31 for n in whole) and 0 <= (media.size_bytes or 0) < 2**63 and all(n is None or math.isfinite(n) for n in numbers)
+    )
 
 
-def _is_finite(report: TimeReport) -> bool:
-    return all(math.isfinite(value) for value in astuple(report) if isinstance(value, float))
+def _is_credible(ended: Ended) -> bool:
+    numbers = (*astuple(ended.counts), *astuple(ended.report))
+    return all(math.isfinite(n) for n in numbers if isinstance(n, float)) and all(0 <= n < 2**63 for n in numbers if isinstance(n, int))
 
 
 def _seekable(source: Readable, limits: Limits) -> int | None:
@@ -525,14 +580,36 @@ def _seekable(source: Readable, limits: Limits) -> int | None:
     feed = feed_of(source, max_bytes=limits.max_bytes)
     if not isinstance(feed, SeekableFeed):
         return None
-    if isinstance(source, io.FileIO | io.BufferedReader):
-        descriptor = os.dup(source.fileno())
-        os.lseek(descriptor, source.tell(), os.SEEK_SET)
-        return descriptor
-    copy = os.memfd_create("media", os.MFD_CLOEXEC)
-    with os.fdopen(os.dup(copy), "wb") as file:
-        while piece := feed.read(FEED_PIECE):
-            file.write(piece)
-    os.lseek(copy, 0, os.SEEK_SET)
-    feed.raise_error("the byte feed")
+    if (own := _reopened(source)) is not None:
+        return own
+    left = feed.size_bytes
+    with ExitStack() as failed:
+        copy = os.memfd_create("media", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        failed.callback(os.close, copy)
+        with os.fdopen(os.dup(copy), "wb") as file:
+            while left > 0 and (piece := feed.read(min(left, FEED_PIECE))):
+                file.write(piece)
+                left -= len(piece)
+        feed.raise_error("the byte feed")
+        os.lseek(copy, 0, os.SEEK_SET)
+        fcntl.fcntl(copy, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL)
+        failed.pop_all()
     return copy
+
+
+def _reopened(source: Readable) -> int | None:
+    """A plain file's descriptor of its own, at the same place: the caller's may be writable, and stays where it is.
+
+    Only of Python's own classes, because another's `fileno` need not be where its bytes come from (gzip).
+    """
+    raw = source.raw if type(source) is io.BufferedReader else source
+    if type(raw) is not io.FileIO or not raw.readable() or not stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
+        return None
+    assert isinstance(source, io.FileIO | io.BufferedReader)
+    at = source.tell()
+    try:
+        own = os.open(f"/proc/self/fd/{raw.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:  # opened by somebody with other rights than this process has now
+        return None
+    os.lseek(own, at, os.SEEK_SET)
+    return own

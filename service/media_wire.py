@@ -15,6 +15,7 @@ from pipelines.time_report import Provenance, TimeReport
 
 FRAME_SLOTS: Final = 4
 MAX_MESSAGE_BYTES: Final = 256 * 1024
+READY: Final = b"ready"  # what the zygote says once it can fork
 
 
 def _printable(value: object) -> object:

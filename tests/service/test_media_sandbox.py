@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import os
 import signal
@@ -37,6 +38,7 @@ from service.media_sandbox import MediaSandbox
 from service.media_wire import Alive, Message, Opened, Shown, Started
 from tests.clips import face_clip, one_frame_clip, variable_pts
 from tests.support import ROOT, require
+from tests.zoo import steady
 
 
 @pytest.fixture(scope="module")
@@ -327,7 +329,7 @@ class _Taken(MediaSandbox):
         super().__init__()
         self._does = does
 
-    def fork(self, descriptors: list[int]) -> None:
+    def fork(self, descriptors: list[int]) -> subprocess.Popen[bytes] | None:
         talk, memory, *_, exit_writer = (os.dup(descriptor) for descriptor in descriptors)
         pid = os.fork()
         if pid == 0:
@@ -340,6 +342,7 @@ class _Taken(MediaSandbox):
         os.close(talk)
         os.close(memory)
         threading.Thread(target=self._reap, args=(pid, exit_writer), daemon=True).start()
+        return None
 
     def _reap(self, pid: int, exit_writer: int) -> None:
         status = os.waitpid(pid, 0)[1]
@@ -494,3 +497,109 @@ def test_a_feed_that_can_go_back_reads_an_index_at_the_end(sandbox: MediaSandbox
     with (tmp_path / "a.bin").open("rb") as file:
         file.read(len(ahead))  # the descriptor stands further on than the reader says
         assert [frame.pts for frame in _all(sandbox.read_frames(file, hz=None))] == whole
+
+
+def _open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_file_is_handed_over_read_only_and_stays_where_its_owner_left_it(sandbox: MediaSandbox, clip: Path) -> None:
+    with io.FileIO(clip, "r+") as file:
+        with sandbox.read_frames(file, hz=None) as frames:
+            flags = Path(f"/proc/{frames.pid}/fdinfo/6").read_text().split("flags:")[1].split()[0]
+            assert int(flags, 8) & os.O_ACCMODE == os.O_RDONLY
+            assert len(list(frames)) > 20
+        assert file.tell() == 0
+
+
+def test_what_a_reader_makes_of_its_file_is_what_is_read(sandbox: MediaSandbox, clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.gz").write_bytes(gzip.compress(clip.read_bytes()))
+    with gzip.open(tmp_path / "a.gz") as file, io.BufferedReader(file) as reader:
+        assert len(_all(sandbox.read_frames(reader, hz=None))) > 20
+
+
+def test_a_feed_that_breaks_while_it_is_copied_leaves_nothing_open(sandbox: MediaSandbox, clip: Path) -> None:
+    class Breaks(io.BytesIO):
+        def read(self, n: int | None = -1, /) -> bytes:
+            raise ValueError("the disk broke")
+
+    sandbox.probe(clip)
+    before = _open_descriptors()
+    for _ in range(3):
+        with pytest.raises(FeedFailed, match="the disk broke"):
+            sandbox.read_frames(Breaks(clip.read_bytes()))
+    assert _open_descriptors() == before
+
+
+def test_a_feed_that_drips_is_not_what_a_child_is_blamed_for(sandbox: MediaSandbox, tmp_path: Path) -> None:
+    whole = steady(tmp_path / "a.ts", 400).read_bytes()
+    data = io.BytesIO(whole)
+
+    class Drips:
+        def read(self, n: int, /) -> bytes:
+            del n
+            time.sleep(0.05)
+            return data.read(len(whole) // 100)
+
+    assert len(_all(sandbox.read_frames(Drips(), hz=None, limits=Limits(max_wall_s=1)))) == 400
+
+
+def test_a_death_without_a_name_is_a_crash(sandbox: MediaSandbox, clip: Path) -> None:
+    with sandbox.read_frames(clip, hz=None) as frames, pytest.raises(DecoderCrashed, match="signal 40"):
+        os.kill(frames.pid, 40)
+        list(frames)
+
+
+def test_a_fork_that_fails_harms_no_other_source(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = subprocess.Popen
+    fails = """
+import os
+real, forks = os.fork, []
+def fork():
+    forks.append(1)
+    if len(forks) == 2:
+        raise BlockingIOError(11, "no room")
+    return real()
+os.fork = fork
+"""
+
+    def popen(arguments: list[str], **options: object) -> object:
+        return start([*arguments[:-1], fails + arguments[-1]], **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    with MediaSandbox() as sandbox, sandbox.read_frames(clip, hz=None) as first:
+        frames = iter(first)
+        next(frames)
+        assert sandbox.probe(clip).codec == "h264"
+        assert len(list(frames)) > 20
+
+
+def test_a_stopped_zygote_is_replaced_once_for_all_who_wait(clip: Path) -> None:
+    with MediaSandbox() as sandbox, ThreadPoolExecutor(6) as threads:
+        sandbox.probe(clip)
+        assert sandbox._zygote is not None
+        os.kill(sandbox._zygote.pid, signal.SIGSTOP)
+        probes = [threads.submit(sandbox.probe, clip, limits=Limits(open_timeout_s=2)) for _ in range(6)]
+        assert {probe.result(30).codec for probe in probes} == {"h264"}
+
+
+def test_a_stopped_zygote_does_not_keep_the_service_from_ending(clip: Path) -> None:
+    with MediaSandbox() as sandbox:
+        sandbox.probe(clip)
+        assert sandbox._zygote is not None
+        pid = sandbox._zygote.pid
+        os.kill(pid, signal.SIGSTOP)
+        resumes = threading.Timer(10, os.kill, (pid, signal.SIGCONT))
+        resumes.start()
+        began = time.monotonic()
+    resumes.cancel()
+    assert time.monotonic() - began < 5
+
+
+def test_what_cannot_be_found_out_is_unknown_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object, **__: object) -> None:
+        raise OSError("no room")
+
+    monkeypatch.setattr(subprocess, "Popen", refuses)
+    with MediaSandbox() as sandbox:
+        assert sandbox.isolation() is None
