@@ -160,11 +160,12 @@ class MediaSandbox:
         """What a child for a file is without here; some systems do not let it be taken away. None if no child answers."""
         request = Request(url=None, name="nothing", hz=None, limits=Limits(), closely=None)
         try:
-            with closing(self._child(request, None)) as child:
+            # An empty file, which it refuses quietly when it gets that far.
+            with os.fdopen(os.memfd_create("nothing", os.MFD_CLOEXEC)) as nothing, closing(self._child(request, nothing.fileno())) as child:
                 child.talk.settimeout(request.limits.open_timeout_s)
                 started = from_child.validate_json(child.talk.recv(MAX_MESSAGE_BYTES))
                 return started if isinstance(started, Started) else None
-        except Exception:  # whatever it is, the answer is that nobody knows
+        except (OSError, ValidationError, DecodeError):
             return None
 
     def _child(self, request: Request, media: int | None) -> _Child:
