@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.liquid import LONGEST_DT_S, LiquidCell, RowLinear, checked_dt, expect_shape, log_uniform, scan, usable_rows
+from models.liquid import LiquidCell, scan
+from models.rows import LONGEST_DT_S, RowLinear, checked_dt, expect_shape, log_uniform, usable_rows
 
 LONGEST_GAP_S = 60.0
 """A started row's dt counts as at most this; every time constant of the evidence has passed by then."""

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import linear
 
-from models.liquid import LARGEST_INPUT, LONGEST_DT_S, LiquidCell, RowLinear
+from models.liquid import LiquidCell
+from models.rows import LARGEST_INPUT, LONGEST_DT_S, RowLinear
 from tests.golden.renew import HERE, liven
 
 INPUTS, UNITS = 6, 8
