@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.rows import checked_dt, expect_shape, usable_rows
+from models.rows import checked_dt, chunks, expect_mask, expect_shape, usable_rows
 
 
 class Cell(nn.Module):
@@ -48,22 +48,31 @@ class Cell(nn.Module):
         """The fold of `step`: u (T, N, inputs), dt (T, N, 1), h0 (N, D), mask (T, N) -> every h (T, N, D) and the last (N, D)."""
         expect_shape("u", u, (*u.shape[:2], self.inputs), "(T, N, inputs)")
         expect_shape("h0", h0, (u.shape[1], self.units), "(N, units)")
+        expect_mask(mask, u.shape[:2])
         dtype = next(self.parameters()).dtype
-        u, valid = usable_rows(u.to(dtype), mask)
-        dt = checked_dt(dt, u.shape[:2]).to(dtype)
+        dt, h0 = checked_dt(dt, u.shape[:2]).to(dtype), h0.to(dtype)
         with torch.autocast(u.device.type, enabled=False):  # the state outlives a thousand steps: bf16 would freeze it
-            states = self.roll(u, dt, h0.to(dtype), valid)
-        return states[1:], states[-1]
+            if torch.is_grad_enabled():
+                u, valid = usable_rows(u.to(dtype), mask)
+                every = self.roll(u, dt, h0, valid)
+                return every, every[-1] if len(every) else h0
+            every, last = h0.new_empty((*u.shape[:2], self.units)), h0
+            for part in chunks(u.shape[0], u.shape[1] * max(self.inputs, self.units)):
+                rows, valid = usable_rows(u[part].to(dtype), None if mask is None else mask[part])
+                every[part] = self.roll(rows, dt[part], last, valid)
+                last = every[part.stop - 1]
+            return every, last
 
     def roll(self, u: Tensor, dt: Tensor, h0: Tensor, valid: Tensor) -> Tensor:
-        """h0 and every state, (T + 1, N, D), of checked inputs; valid (T, N) bool says which rows count."""
+        """Every state after h0, (T, N, D), of checked inputs; valid (T, N) bool says which rows count."""
         drive = self.drive(u)
         moves = valid.unsqueeze(-1) & (dt > 0)
-        states = [h0]
+        every, h = [], h0
         for t in range(u.shape[0]):
             # where, not a factor 0: h + 0 turns -0.0 into 0.0, and "bit-identical" is the promise.
-            states.append(torch.where(moves[t], self.advance(drive[t], states[-1], dt[t]), states[-1]))
-        return torch.stack(states)
+            h = torch.where(moves[t], self.advance(drive[t], h, dt[t]), h)
+            every.append(h)
+        return torch.stack(every) if every else h0.new_empty((0, *h0.shape))
 
     def drive(self, u: Tensor) -> Tensor:
         """What u (T, N, inputs) alone decides, (T, N, K); computed once for all moments."""

@@ -3,18 +3,21 @@
 The state h follows dh/dt = r(u) (A(u) - h) with u held since the previous observation, so its value after dt seconds is known:
 h' = h + (1 - exp(-dt r)) (A - h). No solver, no step size, no default dt. The liquid idea, time constants that depend on the
 input, is that of Hasani et al. 2021, "Liquid Time-constant Networks"; leaving h out of r and A makes the solution exact.
+
+A resonator is a pair of units with a rhythm of its own: h is complex and turns at omega(u) while it relaxes, r becomes r - i omega.
+Blinks, a pulse or flicker are rhythms; a memory without one can only forget.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
 
 from models.cell import Cell
 from models.rows import RowLinear, log_uniform
-
-LIQUIDITY = 2.0
-"""r moves at most by exp(+-2) around its learned centre: effective time constants have hard bounds."""
+from models.scan import bounded_rate, relax, resonate
 
 
 class LiquidCell(Cell):
@@ -24,45 +27,63 @@ class LiquidCell(Cell):
 
     Args:
         inputs: components of u.
-        units: components of h (D).
+        units: components of h (D): D - 2 R memories, then R real and R imaginary parts of resonators.
         tau_s: shortest and longest initial time constant, seconds.
         project: learn A; when False u is the target and `inputs` must equal `units`.
+        resonators: how many (R). omega(u) = 2 pi hz (1 + tanh(W u + b)) lies between 0 and twice its learned centre.
+        top_hz: centres start between 0 and this, quadratically: most of them slow, as most rhythms of a face are.
     """
 
-    def __init__(self, inputs: int, units: int, *, tau_s: tuple[float, float] = (0.01, 10.0), project: bool = True) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        units: int,
+        *,
+        tau_s: tuple[float, float] = (0.01, 10.0),
+        project: bool = True,
+        resonators: int = 0,
+        top_hz: float = 6.0,
+    ) -> None:
         super().__init__(inputs, units)
         if not project and inputs != units:
             raise ValueError(f"LiquidCell without projection: expected inputs == units, got {inputs} inputs and {units} units")
+        if not 0 <= resonators <= units // 2:
+            raise ValueError(f"LiquidCell: expected 0 to {units // 2} resonators, each a pair of the {units} units, got {resonators}")
+        self.resonators = resonators
+        self.memories = units - 2 * resonators
         self.target = RowLinear(inputs, units) if project else None
-        self.rate = RowLinear(inputs, units)
-        self.kappa = nn.Parameter(-log_uniform(units, *tau_s))
-        nn.init.zeros_(self.rate.weight)
-        nn.init.zeros_(self.rate.bias)
+        self.rate = RowLinear(inputs, units - resonators)
+        self.kappa = nn.Parameter(-log_uniform(units - resonators, *tau_s))
+        _start_at_zero(self.rate)
+        self.frequency = None
+        if resonators:
+            self.frequency = RowLinear(inputs, resonators)
+            self.hz = nn.Parameter(top_hz * ((torch.arange(resonators) + 0.5) / resonators) ** 2)
+            _start_at_zero(self.frequency)
 
     def roll(self, u: Tensor, dt: Tensor, h0: Tensor, valid: Tensor) -> Tensor:
-        """h0 and every state, (T + 1, N, D): one exact relaxation after the other."""
-        target, rate = self.coefficients(u)
-        states, _ = scan(target, rate, dt, h0, valid)
-        return states
+        """Every state after h0, (T, N, D): one exact relaxation after the other."""
+        target, w = u if self.target is None else self.target(u), self.rate(u)
+        if self.frequency is None:
+            return relax(target, w, self.kappa, dt, h0, valid)
+        m = self.memories
+        memories = relax(target[..., :m], w[..., :m], self.kappa[:m], dt, h0[:, :m], valid)
+        omega = 2.0 * math.pi * self.frequencies(u)
+        resonators = resonate(target[..., m:], w[..., m:], self.kappa[m:], omega, dt, h0[:, m:], valid)
+        return torch.cat((memories, resonators), -1)
 
     def coefficients(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """u (..., inputs) -> the target A (..., D) and the rate r (..., D) in 1/s; 1/r is the effective time constant."""
-        target = u if self.target is None else self.target(u)
-        return target, torch.exp(self.kappa + LIQUIDITY * torch.tanh(self.rate(u)))
+        """u (..., inputs) -> the target A (..., D) and the rate r (..., D - R) in 1/s; 1/r is the effective time constant."""
+        return u if self.target is None else self.target(u), bounded_rate(self.kappa, self.rate(u))
+
+    def frequencies(self, u: Tensor) -> Tensor:
+        """u (..., inputs) -> the rhythm of each resonator (..., R) in Hz."""
+        if self.frequency is None:
+            return u[..., :0]
+        frequencies: Tensor = self.hz * (1.0 + torch.tanh(self.frequency(u)))
+        return frequencies
 
 
-def scan(target: Tensor, rate: Tensor, dt: Tensor, h0: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """Relax h0 (N, D) through T observations: target, rate (T, N, D), dt (T, N, 1) seconds, valid (T, N) bool.
-
-    Returns h0 followed by every state, (T + 1, N, D), and the last state (N, D). Sequential in time, because a tree-shaped scan
-    rounds differently from a stream.
-    """
-    gain = -torch.expm1(-dt.to(rate.dtype) * rate)  # 1 - exp(-z) loses everything below z = 6e-8 in fp32, and slow memories live there
-    moves = valid.unsqueeze(-1) & (dt > 0)
-    h = h0
-    states = [h0]
-    for t in range(target.shape[0]):
-        # where, not gain = 0: h + 0 turns -0.0 into 0.0, and "bit-identical" is the promise.
-        h = torch.where(moves[t], h + gain[t] * (target[t] - h), h)
-        states.append(h)
-    return torch.stack(states), h
+def _start_at_zero(layer: nn.Linear) -> None:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)

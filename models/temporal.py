@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.liquid import LiquidCell, scan
+from models.liquid import LiquidCell
 from models.rows import LONGEST_DT_S, RowLinear, checked_dt, expect_shape, log_uniform, usable_rows
+from models.scan import bounded_rate, relax
 
 LONGEST_GAP_S = 60.0
 """A started row's dt counts as at most this; every time constant of the evidence has passed by then."""
@@ -118,23 +119,24 @@ class TemporalHead(nn.Module):
         dt = checked_dt(torch.where(first, LONGEST_DT_S, dt.clamp(max=LONGEST_GAP_S)), x.shape[:2]).to(x.dtype)
 
         u = self.embed(x)
-        target, rate = self.memory.coefficients(u)
-        h, h_last = scan(target, rate, dt, state.h, judged)
+        w = self.memory.rate(u)
+        h = relax(u, w, self.memory.kappa, dt, state.h, judged)
+        h = torch.cat((state.h.unsqueeze(0), h))
         nu = torch.where(first, 1.0, self._surprise(u - h[:-1], dt))
         mean_nu = nu.mean(-1, keepdim=True)
         z = self.innovation(torch.cat((nu.log1p(), nu.clamp(max=SURPRISE_CEILING) / 4.0, (mean_nu + 1e-3).log()), -1))
         n = self.norm(z)
-        k, k_last = scan(*self.evidence.coefficients(n), dt, state.k, judged)
-        y = z + self.merge(k[1:] * _silu(self.gate(n)))
+        k = self.evidence.roll(n, dt, state.k, judged)
+        y = z + self.merge(k * _silu(self.gate(n)))
         logit = self.readout(_gelu(self.readout_hidden(self.readout_norm(y)))).squeeze(-1)
 
         outputs = TemporalOutput(
             logit=torch.where(judged, logit, 0.0),
             surprise=torch.where(judged, mean_nu.squeeze(-1), 1.0),
-            tau=1.0 / rate,
+            tau=1.0 / bounded_rate(self.memory.kappa, w),
             judged=judged,
         )
-        return outputs, TemporalState(h_last, k_last, state.started | judged.any(0).unsqueeze(-1))
+        return outputs, TemporalState(h[-1], k[-1] if len(k) else state.k, state.started | judged.any(0).unsqueeze(-1))
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Groups for an optimiser: logarithms of rates and of noise learn slowly and are not pulled towards 1 s; the rest as given."""
