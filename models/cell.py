@@ -32,6 +32,10 @@ class Cell(nn.Module):
         """State of `n` rows that have seen nothing: zeros (n, D)."""
         return next(self.parameters()).new_zeros((n, self.units))
 
+    def slow_parameters(self) -> list[nn.Parameter]:
+        """Those that set time constants: an optimiser moves them slowly and does not pull them towards 1 s."""
+        return []
+
     def step(self, u: Tensor, h: Tensor, dt: Tensor, mask: Tensor | None = None) -> Tensor:
         """One observation: u (N, inputs), h (N, D), dt (N, 1) seconds since each row's previous one, mask (N,) bool -> h (N, D).
 

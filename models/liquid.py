@@ -61,9 +61,17 @@ class LiquidCell(Cell):
             self.hz = nn.Parameter(top_hz * ((torch.arange(resonators) + 0.5) / resonators) ** 2)
             _start_at_zero(self.frequency)
 
+    def slow_parameters(self) -> list[nn.Parameter]:
+        """The centres of the rates and of the rhythms."""
+        return [self.kappa] if self.frequency is None else [self.kappa, self.hz]
+
     def roll(self, u: Tensor, dt: Tensor, h0: Tensor, valid: Tensor) -> Tensor:
         """Every state after h0, (T, N, D): one exact relaxation after the other."""
-        target, w = u if self.target is None else self.target(u), self.rate(u)
+        return self.relaxed(u if self.target is None else self.target(u), u, dt, h0, valid)
+
+    def relaxed(self, target: Tensor, u: Tensor, dt: Tensor, h0: Tensor, valid: Tensor) -> Tensor:
+        """`roll` towards targets (T, N, D) of the caller's own, at the rates and rhythms of u."""
+        w = self.rate(u)
         if self.frequency is None:
             return relax(target, w, self.kappa, dt, h0, valid)
         m = self.memories

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from models.cell import Cell
 from models.liquid import LiquidCell
 from models.rows import LONGEST_DT_S, RowLinear, checked_dt, expect_shape, log_uniform, usable_rows
 from models.scan import bounded_rate, relax
@@ -54,6 +55,21 @@ class TemporalOutput(NamedTuple):
     """(N, D) effective time constants of the memory in seconds; without meaning where not judged."""
     judged: Tensor
     """(N,) bool: False where the row was masked or its embedding was not finite."""
+    information: Tensor
+    """(N,) how much of what changed can be motion and not noise, 0 to 1: 0 at dt = 0, on a first observation and where not judged."""
+
+
+class Trace(NamedTuple):
+    """What a head computed on the way to its outputs, each (T, N, ...)."""
+
+    dt: Tensor
+    """(T, N, 1) seconds as the memories took them: first observations are for ever, gaps at most 60 s."""
+    z: Tensor
+    """(T, N, D) features of surprise."""
+    n: Tensor
+    """(T, N, D) z, normalised: what drives the evidence."""
+    k: Tensor
+    """(T, N, D) gathered evidence."""
 
 
 class TemporalHead(nn.Module):
@@ -62,19 +78,24 @@ class TemporalHead(nn.Module):
     Args:
         inputs: components of the embedding (E), expected L2-normalised.
         units: components of each memory (D).
+        cell: what gathers the evidence: "liquid" (exact flow), "resonator" (exact flow, half of it turning), "ltc" or "cfc".
+
+    Raises:
+        ValueError: there is no such cell.
     """
 
-    def __init__(self, inputs: int = 128, units: int = 40) -> None:
+    def __init__(self, inputs: int = 128, units: int = 40, cell: str = "liquid") -> None:
         super().__init__()
         self.inputs = inputs
         self.units = units
+        self.cell = cell
         self.embed = RowLinear(inputs, units)
         self.memory = LiquidCell(units, units, tau_s=(0.02, 1.0), project=False)
         self.kappa_q = nn.Parameter(-log_uniform(units, 0.3, 3.0))  # blinks .15 s, visemes .1-.2 s, expressions .3-2 s
         self.kappa_sigma = nn.Parameter(torch.full((units,), -1.5))
         self.innovation = RowLinear(2 * units + 1, units)
         self.norm = nn.LayerNorm(units)
-        self.evidence = LiquidCell(units, units, tau_s=(0.03, 10.0))
+        self.evidence = evidence_cell(cell, units)
         self.gate = RowLinear(units, units)
         self.merge = RowLinear(units, units)
         self.readout_norm = nn.LayerNorm(units)
@@ -82,9 +103,9 @@ class TemporalHead(nn.Module):
         self.readout = RowLinear(units, 1)
 
     @property
-    def dims(self) -> dict[str, int]:
+    def dims(self) -> dict[str, Any]:
         """`TemporalHead(**dims)` builds the same net; goes into a checkpoint's metadata."""
-        return {"inputs": self.inputs, "units": self.units}
+        return {"inputs": self.inputs, "units": self.units, "cell": self.cell}
 
     def init(self, n: int) -> TemporalState:
         """State of `n` tracks that have not been seen, on the device of the parameters."""
@@ -109,6 +130,13 @@ class TemporalHead(nn.Module):
 
         Only the two memories are sequential; everything else runs over all T at once.
         """
+        outputs, state, _ = self.trace(x, dt, mask, state)
+        return outputs, state
+
+    def trace(
+        self, x: Tensor, dt: Tensor, mask: Tensor | None = None, state: TemporalState | None = None
+    ) -> tuple[TemporalOutput, TemporalState, Trace]:
+        """`forward`, and what lies between: for who explains it."""
         expect_shape("x", x, (*x.shape[:2], self.inputs), "(T, N, E)")
         expect_shape("dt", dt, (*x.shape[:2], 1), "(T, N, 1) in seconds")
         state = self.init(x.shape[1]) if state is None else state
@@ -120,45 +148,81 @@ class TemporalHead(nn.Module):
 
         u = self.embed(x)
         w = self.memory.rate(u)
-        h = relax(u, w, self.memory.kappa, dt, state.h, judged)
-        h = torch.cat((state.h.unsqueeze(0), h))
-        nu = torch.where(first, 1.0, self._surprise(u - h[:-1], dt))
+        h = torch.cat((state.h.unsqueeze(0), relax(u, w, self.memory.kappa, dt, state.h, judged)))
+        growth = -torch.expm1(-2.0 * dt * self.kappa_q.exp())
+        nu, share = self._surprise(u - h[:-1], growth)
+        nu, share = torch.where(first, 1.0, nu), torch.where(first, 0.0, share)
         mean_nu = nu.mean(-1, keepdim=True)
         z = self.innovation(torch.cat((nu.log1p(), nu.clamp(max=SURPRISE_CEILING) / 4.0, (mean_nu + 1e-3).log()), -1))
         n = self.norm(z)
         k = self.evidence.roll(n, dt, state.k, judged)
-        y = z + self.merge(k * _silu(self.gate(n)))
-        logit = self.readout(_gelu(self.readout_hidden(self.readout_norm(y)))).squeeze(-1)
+        logit = self.read(z, n, k)
 
         outputs = TemporalOutput(
             logit=torch.where(judged, logit, 0.0),
             surprise=torch.where(judged, mean_nu.squeeze(-1), 1.0),
             tau=1.0 / bounded_rate(self.memory.kappa, w),
             judged=judged,
+            information=torch.where(judged, share.mean(-1), 0.0),
         )
-        return outputs, TemporalState(h[-1], k[-1] if len(k) else state.k, state.started | judged.any(0).unsqueeze(-1))
+        state = TemporalState(h[-1], k[-1] if len(k) else state.k, state.started | judged.any(0).unsqueeze(-1))
+        return outputs, state, Trace(dt, z, n, k)
+
+    def read(self, z: Tensor, n: Tensor, k: Tensor) -> Tensor:
+        """What a moment says: its features z and n, z normalised, and the gathered evidence k, all (..., D) -> logit (...)."""
+        y = z + self.merge(k * _silu(self.gate(n)))
+        logit: Tensor = self.readout(_gelu(self.readout_hidden(self.readout_norm(y)))).squeeze(-1)
+        return logit
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Groups for an optimiser: logarithms of rates and of noise learn slowly and are not pulled towards 1 s; the rest as given."""
-        rates = [self.memory.kappa, self.evidence.kappa, self.kappa_q, self.kappa_sigma]
+        rates = [*self.memory.slow_parameters(), *self.evidence.slow_parameters(), self.kappa_q, self.kappa_sigma]
         known = {id(parameter) for parameter in rates}
         return [
             {"params": [p for p in self.parameters() if id(p) not in known], "lr": lr, "weight_decay": weight_decay},
             {"params": rates, "lr": lr * RATE_LR_FACTOR, "weight_decay": 0.0},
         ]
 
-    def _surprise(self, innovation: Tensor, dt: Tensor) -> Tensor:
-        """Squared innovation (T, N, D) in units of the variance a real face gathers in dt seconds."""
-        variance = -torch.expm1(-2.0 * dt * self.kappa_q.exp()) + (2.0 * self.kappa_sigma).exp()
-        return innovation * innovation / variance
+    def _surprise(self, innovation: Tensor, growth: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared innovation (T, N, D) in units of the variance that a real face gathers in dt seconds, and how much of that is motion.
+
+        growth (T, N, D): what the unit variance of a stationary Ornstein-Uhlenbeck process has gained after dt seconds.
+        """
+        variance = growth + (2.0 * self.kappa_sigma).exp()
+        return innovation * innovation / variance, growth / variance
 
 
-def clip_logit(logits: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Mean of the judged moments: logits (T, N), mask (T, N) bool -> (N,). 0 where nothing was judged: ask `mask.any(0)` first."""
+def evidence_cell(name: str, units: int) -> Cell:
+    """The cell that gathers evidence, `units` wide; its time constants start log-uniform between 30 ms and 10 s."""
+    tau_s = (0.03, 10.0)
+    match name:
+        case "liquid":
+            return LiquidCell(units, units, tau_s=tau_s)
+        case "resonator":
+            return LiquidCell(units, units, tau_s=tau_s, resonators=units // 4)
+        case "ltc":
+            from models.ltc import LTCCell
+
+            return LTCCell(units, units, tau_s=tau_s)
+        case "cfc":
+            from models.cfc import CfCCell
+
+            return CfCCell(units, units, tau_s=tau_s, backbone_layers=0)
+    raise ValueError(f"TemporalHead: expected a cell among liquid, resonator, ltc, cfc; got {name!r}")
+
+
+def clip_logit(logits: Tensor, mask: Tensor | None = None, weight: Tensor | None = None) -> Tensor:
+    """Mean of the judged moments: logits (T, N), mask (T, N) bool -> (N,). 0 where nothing was judged: ask `mask.any(0)` first.
+
+    weight (T, N), not negative: `TemporalOutput.information` makes moments count as much as they can know.
+    """
     judged = torch.ones_like(logits, dtype=torch.bool) if mask is None else mask
     expect_shape("mask", judged, tuple(logits.shape), "(T, N) of the logits")
-    total = torch.where(judged, logits, 0.0).sum(0)
-    return total / judged.sum(0).clamp(min=1)
+    if weight is None:
+        return torch.where(judged, logits, 0.0).sum(0) / judged.sum(0).clamp(min=1)
+    expect_shape("weight", weight, tuple(logits.shape), "(T, N) of the logits")
+    weight = torch.where(judged, weight, 0.0)
+    return (weight * torch.where(judged, logits, 0.0)).sum(0) / weight.sum(0).clamp(min=1e-6)
 
 
 # torch's fused silu takes other code for the last few numbers of a tensor, so a row's bits would depend on its batch (measured on

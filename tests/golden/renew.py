@@ -51,8 +51,7 @@ def renew() -> None:
     given = inputs(6, 7)
     with torch.inference_mode():
         outputs, state = head(given["x"], given["dt"], given["mask"])
-    answers = {"logit": outputs.logit, "surprise": outputs.surprise, "tau": outputs.tau, "h": state.h, "k": state.k}
-    answers = {k: v.contiguous() for k, v in answers.items()}
+    answers = {k: v.contiguous() for k, v in {**outputs._asdict(), "h": state.h, "k": state.k}.items()}
     save_file({**given, **answers, **{f"head.{k}": v for k, v in head.state_dict().items()}}, HERE / "temporal_head.safetensors")
 
 
