@@ -82,7 +82,7 @@ def resonate(target: Tensor, w: Tensor, kappa: Tensor, omega: Tensor, dt: Tensor
     steps, (rows, both) = target.shape[0], z0.shape
     states = z0.new_empty((steps + 1, rows, 2, both // 2))
     states[0] = z0.view(rows, 2, both // 2)
-    every, targets, ws, centre, omegas, dts, moving = _arrays(states, target.reshape(steps, rows, 2, -1), w, kappa, omega, dt, moves)
+    every, targets, ws, centre, omegas, dts, moving = _arrays(states, target.reshape(steps, rows, 2, both // 2), w, kappa, omega, dt, moves)
     for part in chunks(steps, z0.numel()):
         re, im = _complex_gain(_rate(ws[part], centre)[0], omegas[part], dts[part])
         still = ~moving[part]
