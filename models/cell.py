@@ -5,16 +5,21 @@ The contract is one for all: `init` gives a state, `step` takes it and gives it 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import torch
 from torch import Tensor, nn
 
 from models.rows import checked_dt, chunks, expect_mask, expect_shape, usable_rows
 
+Flow: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
+
 
 class Cell(nn.Module):
     """A recurrent cell in continuous time. Holds parameters only.
 
-    A subclass says what the input alone decides (`drive`, over all moments at once) and how one state moves (`advance`).
+    A subclass says what the input alone decides (`drive`, over all moments at once) and how one state moves (`flow`).
 
     Args:
         inputs: components of u.
@@ -69,12 +74,12 @@ class Cell(nn.Module):
 
     def roll(self, u: Tensor, dt: Tensor, h0: Tensor, valid: Tensor) -> Tensor:
         """Every state after h0, (T, N, D), of checked inputs; valid (T, N) bool says which rows count."""
-        drive = self.drive(u)
-        moves = valid.unsqueeze(-1) & (dt > 0)
+        flow, moves = self.flow(), valid.unsqueeze(-1) & (dt > 0)
         every, h = [], h0
-        for t in range(u.shape[0]):
+        # unbind, not [t]: the gradient of an index fills all T, T times over.
+        for drive, seconds, move in zip(self.drive(u).unbind(0), dt.unbind(0), moves.unbind(0), strict=True):
             # where, not a factor 0: h + 0 turns -0.0 into 0.0, and "bit-identical" is the promise.
-            h = torch.where(moves[t], self.advance(drive[t], h, dt[t]), h)
+            h = torch.where(move, flow(drive, h, seconds), h)
             every.append(h)
         return torch.stack(every) if every else h0.new_empty((0, *h0.shape))
 
@@ -82,6 +87,9 @@ class Cell(nn.Module):
         """What u (T, N, inputs) alone decides, (T, N, K); computed once for all moments."""
         raise NotImplementedError
 
-    def advance(self, drive: Tensor, h: Tensor, dt: Tensor) -> Tensor:
-        """h (N, D) after dt (N, 1) seconds under drive (N, K). dt = 0 may do anything finite: `roll` discards it."""
+    def flow(self) -> Flow:
+        """How one state moves: (drive (N, K), h (N, D), dt (N, 1) seconds) -> h (N, D), with what only parameters decide computed once.
+
+        dt = 0 may do anything finite: `roll` discards it.
+        """
         raise NotImplementedError

@@ -75,16 +75,14 @@ class RowLinear(nn.Linear):
     """nn.Linear whose every row is the same to the last bit, alone or in any batch; always in the dtype of its weights.
 
     A matrix product chooses its blocking by the number of rows: measured on AVX-512, row 0 of 1, 2 or 3 rows differs from row 0 of
-    300 in its last bits. Here every product has the same shape, `row_product`.
+    300 in its last bits. Here every product has the same shape, see `row_affine`.
     """
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features); autocast is off inside: these layers are tiny and feed a long memory."""
         with torch.autocast(input.device.type, enabled=False):
             rows = input.to(self.weight.dtype).flatten(0, -2)
-            product = _RowProduct.apply if torch.is_grad_enabled() else row_product
-            out: Tensor = product(rows, self.weight, self.bias)
-            return out.reshape(*input.shape[:-1], self.out_features)
+            return row_affine(rows, self.weight, self.bias).reshape(*input.shape[:-1], self.out_features)
 
 
 BLOCK = 16
@@ -94,8 +92,16 @@ EVEN = 8
 shapes up to 129 x 65, 123 gave other bits; of 225 even ones, none."""
 
 
-def row_product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """x (M, K) times W (D, K) transposed, plus b (D,): (M, D), each row with the bits that it would have alone. No gradient."""
+def row_affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x (M, K) times W (D, K) transposed, plus b (D,): (M, D), each row with the bits that it would have alone."""
+    if torch.is_grad_enabled():
+        out: Tensor = _RowAffine.apply(x, weight, bias)
+        return out
+    return _row_affine(x, weight, bias)
+
+
+def _row_affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x (M, K) times W (D, K) transposed, plus b (D,)."""
     (rows, inputs), outputs = x.shape, weight.shape[0]
     blocks, more_inputs, more_outputs = -(-rows // BLOCK), -inputs % EVEN, -outputs % EVEN
     if more_inputs or more_outputs:
@@ -106,12 +112,12 @@ def row_product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return product[:rows, :outputs] + bias if more_outputs else product[:rows].add_(bias)
 
 
-class _RowProduct(torch.autograd.Function):
+class _RowAffine(torch.autograd.Function):
     """Block by block forward, whole matrices backward (nobody compares gradients bitwise)."""
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return row_product(x, weight, bias)
+        return _row_affine(x, weight, bias)
 
     @staticmethod
     def setup_context(ctx: FunctionCtx, inputs: tuple[Tensor, ...], output: Tensor) -> None:

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from models.cell import Cell
+from models.cfc import CfCCell
 from models.liquid import LiquidCell
+from models.ltc import LTCCell
 from models.rows import LONGEST_DT_S, RowLinear, checked_dt, expect_shape, log_uniform, usable_rows
 from models.scan import bounded_rate, relax
 
@@ -201,28 +203,18 @@ def evidence_cell(name: str, units: int) -> Cell:
         case "resonator":
             return LiquidCell(units, units, tau_s=tau_s, resonators=units // 4)
         case "ltc":
-            from models.ltc import LTCCell
-
             return LTCCell(units, units, tau_s=tau_s)
         case "cfc":
-            from models.cfc import CfCCell
-
             return CfCCell(units, units, tau_s=tau_s, backbone_layers=0)
     raise ValueError(f"TemporalHead: expected a cell among liquid, resonator, ltc, cfc; got {name!r}")
 
 
-def clip_logit(logits: Tensor, mask: Tensor | None = None, weight: Tensor | None = None) -> Tensor:
-    """Mean of the judged moments: logits (T, N), mask (T, N) bool -> (N,). 0 where nothing was judged: ask `mask.any(0)` first.
-
-    weight (T, N), not negative: `TemporalOutput.information` makes moments count as much as they can know.
-    """
+def clip_logit(logits: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean of the judged moments: logits (T, N), mask (T, N) bool -> (N,). 0 where nothing was judged: ask `mask.any(0)` first."""
     judged = torch.ones_like(logits, dtype=torch.bool) if mask is None else mask
     expect_shape("mask", judged, tuple(logits.shape), "(T, N) of the logits")
-    if weight is None:
-        return torch.where(judged, logits, 0.0).sum(0) / judged.sum(0).clamp(min=1)
-    expect_shape("weight", weight, tuple(logits.shape), "(T, N) of the logits")
-    weight = torch.where(judged, weight, 0.0)
-    return (weight * torch.where(judged, logits, 0.0)).sum(0) / weight.sum(0).clamp(min=1e-6)
+    total = torch.where(judged, logits, 0.0).sum(0)
+    return total / judged.sum(0).clamp(min=1)
 
 
 # torch's fused silu takes other code for the last few numbers of a tensor, so a row's bits would depend on its batch (measured on

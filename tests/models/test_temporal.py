@@ -339,15 +339,6 @@ def test_clip_logit_is_the_mean_of_what_was_judged() -> None:
         clip_logit(logits, mask[:, 0])
 
 
-def test_clip_logit_weighs_moments_by_what_they_can_know() -> None:
-    logits, weight = torch.tensor([[1.0], [3.0], [9.0]]), torch.tensor([[0.0], [0.5], [0.25]])
-    assert torch.equal(clip_logit(logits, None, weight), torch.tensor([5.0]))
-    assert torch.equal(clip_logit(logits, torch.tensor([[True], [True], [False]]), weight), torch.tensor([3.0]))
-    assert torch.equal(clip_logit(logits, None, torch.zeros(3, 1)), torch.zeros(1))
-    with pytest.raises(ValueError, match=r"weight: expected shape .* = \(3, 1\), got \(3,\)"):
-        clip_logit(logits, None, weight[:, 0])
-
-
 def test_a_moment_informs_the_more_the_longer_it_waited() -> None:
     head = make_head()
     x, dt = make_clip(1, 2, seed=5)
