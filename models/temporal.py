@@ -24,6 +24,9 @@ from models.scan import bounded_rate, relax
 LONGEST_GAP_S = 60.0
 """A started row's dt counts as at most this; every time constant of the evidence has passed by then."""
 SURPRISE_CEILING = 8.0
+NOISE_FLOORS = (0.02, 0.2)
+"""Initial standard deviations of what is not motion; motion's own, given for ever, is 1. With one floor for all units, 0.22, a head never
+learned short intervals: 18 % error on bursts, where a spread leaves about 9 % (tests/benchmarks/bench_seconds.py)."""
 RATE_LR_FACTOR = 0.3
 
 
@@ -94,7 +97,7 @@ class TemporalHead(nn.Module):
         self.embed = RowLinear(inputs, units)
         self.memory = LiquidCell(units, units, tau_s=(0.02, 1.0), project=False)
         self.kappa_q = nn.Parameter(-log_uniform(units, 0.3, 3.0))  # blinks .15 s, visemes .1-.2 s, expressions .3-2 s
-        self.kappa_sigma = nn.Parameter(torch.full((units,), -1.5))
+        self.kappa_sigma = nn.Parameter(log_uniform(units, *NOISE_FLOORS))
         self.innovation = RowLinear(2 * units + 1, units)
         self.norm = nn.LayerNorm(units)
         self.evidence = evidence_cell(cell, units)
@@ -151,11 +154,10 @@ class TemporalHead(nn.Module):
         u = self.embed(x)
         w = self.memory.rate(u)
         h = torch.cat((state.h.unsqueeze(0), relax(u, w, self.memory.kappa, dt, state.h, judged)))
-        growth = -torch.expm1(-2.0 * dt * self.kappa_q.exp())
-        nu, share = self._surprise(u - h[:-1], growth)
+        nu, share = surprise(u - h[:-1], dt, self.kappa_q, self.kappa_sigma)
         nu, share = torch.where(first, 1.0, nu), torch.where(first, 0.0, share)
         mean_nu = nu.mean(-1, keepdim=True)
-        z = self.innovation(torch.cat((nu.log1p(), nu.clamp(max=SURPRISE_CEILING) / 4.0, (mean_nu + 1e-3).log()), -1))
+        z = self.innovation(surprise_features(nu, mean_nu))
         n = self.norm(z)
         k = self.evidence.roll(n, dt, state.k, judged)
         logit = self.read(z, n, k)
@@ -185,13 +187,20 @@ class TemporalHead(nn.Module):
             {"params": rates, "lr": lr * RATE_LR_FACTOR, "weight_decay": 0.0},
         ]
 
-    def _surprise(self, innovation: Tensor, growth: Tensor) -> tuple[Tensor, Tensor]:
-        """Squared innovation (T, N, D) in units of the variance that a real face gathers in dt seconds, and how much of that is motion.
 
-        growth (T, N, D): what the unit variance of a stationary Ornstein-Uhlenbeck process has gained after dt seconds.
-        """
-        variance = growth + (2.0 * self.kappa_sigma).exp()
-        return innovation * innovation / variance, growth / variance
+def surprise(innovation: Tensor, dt: Tensor, kappa_q: Tensor, kappa_sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared innovation (..., D) in units of the variance that a real face gathers in dt (..., 1) seconds, and how much of that is motion.
+
+    The variance is that of a stationary Ornstein-Uhlenbeck process of variance 1 and rate exp(kappa_q) after dt, plus exp(kappa_sigma)^2.
+    """
+    growth = -torch.expm1(-2.0 * dt * kappa_q.exp())
+    variance = growth + (2.0 * kappa_sigma).exp()
+    return innovation * innovation / variance, growth / variance
+
+
+def surprise_features(nu: Tensor, mean_nu: Tensor) -> Tensor:
+    """nu (..., D) and its mean (..., 1), on scales that a net can add: (..., 2 D + 1)."""
+    return torch.cat((nu.log1p(), nu.clamp(max=SURPRISE_CEILING) / 4.0, (mean_nu + 1e-3).log()), -1)
 
 
 def evidence_cell(name: str, units: int) -> Cell:

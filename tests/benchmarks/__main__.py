@@ -17,7 +17,7 @@ import cv2
 import torch
 from rich.console import Console
 
-from tests.benchmarks import bench_decode, bench_timeline, bench_walk, render
+from tests.benchmarks import bench_decode, bench_liquid, bench_seconds, bench_timeline, bench_walk, bench_xor, render
 from tests.support import ROOT
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -25,13 +25,20 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "walk": bench_walk.run,
     "timeline": bench_timeline.run,
     "decode": bench_decode.run,
+    "liquid": bench_liquid.run,
+    "seconds": bench_seconds.table,
+    "xor": bench_xor.run,
 }
+HOURS = frozenset({"seconds", "xor"})
+"""These train nets; they run only when they are asked for by name."""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Measure, write, print; or rewrite the README from what was measured."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("--only", type=_names, default=list(BENCHMARKS), help="a comma list of " + ", ".join(BENCHMARKS))
+    parser.add_argument(
+        "--only", type=_names, default=[name for name in BENCHMARKS if name not in HOURS], help="a comma list of " + ", ".join(BENCHMARKS)
+    )
     parser.add_argument("--readme", action="store_true", help="measure nothing; put the tables of results.json into README.md")
     asked = parser.parse_args(arguments)
     results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.is_file() else {}
@@ -64,7 +71,7 @@ def _circumstances() -> dict[str, Any]:
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit or "unknown",
         "machine": {"processor": _processor(), "threads": 1, "system": platform.platform()},
-        "versions": {name: version(name) for name in ("torch", "av", "opencv-python-headless", "numpy")},
+        "versions": {name: version(name) for name in ("torch", "av", "opencv-python-headless", "numpy", "ncps")},
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table as RichTable
 
 Rows = Sequence[dict[str, Any]]
-IN_README = ("walk", "timeline", "decode")
+IN_README = ("walk", "timeline", "decode", "liquid", "seconds", "xor")
 READERS = {
     "ours": "read_frames, absolute",
     "ours_relative": "read_frames",
@@ -64,6 +64,12 @@ def tables(name: str, rows: Rows) -> list[Table]:
             return [_timeline(rows)]
         case "decode":
             return [_decode_cost(rows), _decode_open(rows)]
+        case "liquid":
+            return [_cells(rows), _streaming(rows)]
+        case "seconds":
+            return [_seconds(rows, *way) for way in dict.fromkeys((row["regime"], row["short_dt"]) for row in rows)]
+        case "xor":
+            return [_xor(rows)]
     raise ValueError(f"there is no benchmark {name!r}")
 
 
@@ -147,6 +153,81 @@ def _decode_open(rows: Rows) -> Table:
     ways = ("in_process", "warm_sandbox", "cold_sandbox")
     cells = tuple((row["clip"], *_each(row["open_ms"], ways)) for row in rows)
     return Table("milliseconds until a file is open", columns, cells)
+
+
+def _cells(rows: Rows) -> Table:
+    sizes = (1, 64)
+    known = {(row["model"], row["batch"]): row for row in rows if row["table"] == "sequence"}
+    cells = []
+    for model in dict.fromkeys(model for model, _ in known):
+        row = known[model, sizes[0]]
+        times = [_times(known[model, batch], key) for batch in sizes for key in ("forward_ms", "both_ms")]
+        cells.append((model, f"{row['parameters']:,}".replace(",", " "), row["against"] or "-", *times))
+    columns = (
+        "model",
+        "parameters",
+        "compared with",
+        *(f"{what}, {batch} row{'s' * (batch > 1)}" for batch in sizes for what in ("forward", "and backward")),
+    )
+    return Table("milliseconds for 300 steps, 128 inputs, 64 units, one thread", columns, tuple(cells))
+
+
+def _times(row: dict[str, Any], key: str) -> str:
+    if row[key] is None:
+        return "-"
+    ratio = row[f"{key}_ratio"]
+    return f"{row[key]:.1f}" if ratio is None else f"{row[key]:.1f} ({ratio:.1f} x faster)"
+
+
+def _streaming(rows: Rows) -> Table:
+    columns = ("streams", "the whole head, D = 64", "for each stream", "nn.LSTM alone", "head over LSTM")
+    cells = tuple(
+        (
+            str(row["batch"]),
+            f"{row['head_us']:.0f}",
+            f"{row['head_us_per_stream']:.1f}",
+            f"{row['lstm_us']:.0f}",
+            f"{row['over_lstm']:.1f} x",
+        )
+        for row in rows
+        if row["table"] == "streaming"
+    )
+    return Table("microseconds a tick, one thread", columns, cells)
+
+
+SAMPLINGS = {"fps60": "60 fps", "fps30": "30", "fps15": "15", "fps10": "10", "fps5": "5", "burst": "bursts", "drop50": "half dropped"}
+
+
+def _seconds(rows: Rows, regime: str, short_dt: bool) -> Table:
+    here = [row for row in rows if (row["regime"], row["short_dt"]) == (regime, short_dt)]
+    cells = []
+    for row in here:
+        shown = [_error(row[name]) for name in (regime, *SAMPLINGS)]
+        cells.append((row["arm"], f"{row['parameters']:,}".replace(",", " "), *shown))
+    trained = {
+        ("narrow", True): "trained at 20 to 30 fps and short intervals",
+        ("narrow", False): "trained at 20 to 30 fps alone",
+        ("wide", True): "trained at 5 to 60 fps, bursts, short intervals",
+    }[regime, short_dt]
+    title = f"{trained}: balanced error in % (false positives in %) at one frozen threshold, mean of {here[-1]['seeds']} seeds"
+    return Table(title, (trained, "parameters", "as trained", *SAMPLINGS.values()), tuple(cells))
+
+
+def _error(found: dict[str, Any]) -> str:
+    return f"{100 * found['balanced_error']['mean']:.1f} ({100 * found['fpr']['mean']:.0f})"
+
+
+def _xor(rows: Rows) -> Table:
+    cells = tuple(
+        (
+            row["model"],
+            f"{row['accuracy']:.2f} ± {row['sd']:.2f}",
+            f"{row['parameters']:,}".replace(",", " ") if "parameters" in row else "-",
+            str(row["epochs"]),
+        )
+        for row in rows
+    )
+    return Table("event-based XOR, test accuracy in %", ("model", "accuracy", "parameters", "epochs"), cells)
 
 
 def _each(values: dict[str, float], names: Iterable[str]) -> tuple[str, ...]:
