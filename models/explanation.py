@@ -29,6 +29,8 @@ class Explanation:
     """(T, N, 1) seconds, as given."""
     outputs: TemporalOutput
     """Logit, surprise, effective time constants, information, and which moments were judged."""
+    compared: Tensor
+    """(T, N) bool: judged, and not a track's first sight, whose surprise is 1 by convention."""
     clip_logit: Tensor
     """(N,) mean logit of the judged moments."""
     ledger: Tensor
@@ -43,26 +45,24 @@ class Explanation:
     """(N,) how much of `clip_logit` is due to when the pictures came: itself minus the mean of `evenly`."""
 
     def seconds(self) -> Tensor:
-        """(T, N) seconds since each track's first judged moment, fp64; time before it counts as 0."""
-        judged = self.outputs.judged
-        started = judged.cumsum(0) > 0
-        first = ~torch.cat((torch.zeros_like(judged[:1]), started))[:-1]
-        return torch.where(first, 0.0, self.dt.squeeze(-1).double()).cumsum(0)
+        """(T, N) seconds since each track's first judged moment, fp64. A moment that was not judged shows the time of the last that was."""
+        # Its own seconds are inside the next judged dt.
+        return torch.where(self.compared, self.dt.squeeze(-1).double(), 0.0).cumsum(0)
 
     def window(self, track: int, share: float = WINDOW_SHARE) -> tuple[float, float, float] | None:
-        """The shortest stretch (start, end in seconds, share held) with `share` of the track's evidence; None where nothing was judged.
+        """The shortest stretch (start, end in seconds, share held) with `share` of the track's evidence; None where there is none.
 
-        Evidence is what points the way of `clip_logit`: entries of its sign.
+        Evidence is what points the way of `clip_logit`: entries of its sign. A first sight compares with nothing and is none.
 
         Raises:
             ValueError: `share` is not in (0, 1].
         """
         if not 0.0 < share <= 1.0:
             raise ValueError(f"share: expected more than 0 and at most 1, got {share:g}")
-        judged = self.outputs.judged[:, track].cpu().numpy()
+        compared = self.compared[:, track].cpu().numpy()
         sign = 1.0 if float(self.clip_logit[track]) >= 0.0 else -1.0
-        entries = np.clip(sign * self.ledger[:, track].double().cpu().numpy()[judged], 0.0, None)
-        times = self.seconds()[:, track].cpu().numpy()[judged]
+        entries = np.clip(sign * self.ledger[:, track].double().cpu().numpy()[compared], 0.0, None)
+        times = self.seconds()[:, track].cpu().numpy()[compared]
         total = entries.sum()
         if not total > 0.0:
             return None
@@ -92,7 +92,8 @@ def explain(
         outputs, _, parts = head.trace(x, dt, mask, state)
         clip = clip_logit(outputs.logit, outputs.judged)
         alone = head.read(parts.z, parts.n, torch.zeros_like(parts.k))
-        evenly, _ = head(x, _evenly(dt, state, outputs.judged), mask, state)
+        compared = _compared(state, outputs.judged)
+        evenly, _ = head(x, _evenly(dt, compared), mask, state)
     weight = outputs.judged / outputs.judged.sum(0).clamp(min=1)
     slope = _mean_slope(head, parts.z, parts.n, parts.k, points) * weight.unsqueeze(-1)
     with torch.enable_grad():
@@ -103,7 +104,7 @@ def explain(
     alone = alone * weight
     ledger = alone + (to_target * target).sum(-1).detach()
     carried = (to_k0 * k0).sum(-1).detach()
-    return Explanation(dt, outputs, clip, ledger, alone, carried, evenly.logit, clip - clip_logit(evenly.logit, outputs.judged))
+    return Explanation(dt, outputs, compared, clip, ledger, alone, carried, evenly.logit, clip - clip_logit(evenly.logit, outputs.judged))
 
 
 def _mean_slope(head: TemporalHead, z: Tensor, n: Tensor, k: Tensor, points: int) -> Tensor:
@@ -118,10 +119,14 @@ def _mean_slope(head: TemporalHead, z: Tensor, n: Tensor, k: Tensor, points: int
     return slope
 
 
-def _evenly(dt: Tensor, state: TemporalState, judged: Tensor) -> Tensor:
-    """dt (T, N, 1) with each track's judged moments evenly spread over the time that they took."""
-    started = state.started.squeeze(-1) | (judged.cumsum(0) > 0)
-    later = torch.cat((state.started.transpose(0, 1), started))[:-1] & judged
-    # A masked moment's seconds are inside the next one's: only judged ones count.
-    took = torch.where(later.unsqueeze(-1), dt, 0.0).sum(0)
-    return torch.where(later.unsqueeze(-1), took / later.sum(0).clamp(min=1).unsqueeze(-1), dt)
+def _compared(state: TemporalState, judged: Tensor) -> Tensor:
+    """Judged moments (T, N) of tracks that had been seen before."""
+    started = torch.cat((state.started.transpose(0, 1), state.started.squeeze(-1) | (judged.cumsum(0) > 0)))
+    return started[:-1] & judged
+
+
+def _evenly(dt: Tensor, compared: Tensor) -> Tensor:
+    """dt (T, N, 1) with each track's moments evenly spread over the time that they took."""
+    compared = compared.unsqueeze(-1)
+    took = torch.where(compared, dt, 0.0).sum(0)
+    return torch.where(compared, took / compared.sum(0).clamp(min=1), dt)

@@ -81,7 +81,7 @@ class RowLinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features); autocast is off inside: these layers are tiny and feed a long memory."""
         with torch.autocast(input.device.type, enabled=False):
-            rows = input.to(self.weight.dtype).flatten(0, -2)
+            rows = input.to(self.weight.dtype).reshape(-1, input.shape[-1])
             return row_affine(rows, self.weight, self.bias).reshape(*input.shape[:-1], self.out_features)
 
 

@@ -135,6 +135,11 @@ class TemporalHead(nn.Module):
 
         Only the two memories are sequential; everything else runs over all T at once.
         """
+        if x.is_cuda and not torch.is_grad_enabled():
+            from models import step_triton  # Triton is there only where a GPU is
+
+            if step_triton.supports(self):
+                return step_triton.forward(self, x, dt, mask, state)
         outputs, state, _ = self.trace(x, dt, mask, state)
         return outputs, state
 

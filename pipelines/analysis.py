@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -18,7 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.calibration import probability
+from models.checkpoint import WeightsError
 from models.encoder import EncoderOutput
+from models.explanation import explain
+from models.liquid import LiquidCell
 from models.temporal import TemporalState
 from pipelines.errors import AnalysisCancelled, TimestampError
 from pipelines.faces import Face, align
@@ -30,11 +34,13 @@ from pipelines.profile import StageClock
 from pipelines.quality import why_unusable
 from pipelines.tracks import FaceTracker, Observation
 from pipelines.triage import triage
-from pipelines.verdict import AnalysisReport, EvidenceCrop, ReasonCode, Score, Verdict
+from pipelines.verdict import AnalysisReport, EvidenceCrop, ExplainedTrack, ReasonCode, Score, Verdict
 
 __all__ = ["Analysis", "Model", "Progress", "analyse", "load_model"]
 
 DEFAULT_HZ: Final = 12.0
+KEPT_MOMENTS: Final = 43_200
+"""Judged moments of one track that are kept for its explanation: an hour at 12 looks a second, 22 MB of embeddings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,25 @@ class Progress:
     faces: int
 
 
+_Suspicion = tuple[float, float]
+"""The score of a track, -1 where it was seen too briefly for one, and its mean log-odds, by which those are compared."""
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What one memory was given since it was empty, its first KEPT_MOMENTS moments, so that `explain` can give it again."""
+
+    track: int
+    embeddings: list[NDArray[np.float32]] = field(default_factory=list)
+    """Each (1, E)."""
+    pts: list[int] = field(default_factory=list)
+
+    def keep(self, embedding: Tensor, pts: int) -> None:
+        if len(self.pts) < KEPT_MOMENTS:
+            self.embeddings.append(embedding.cpu().numpy())
+            self.pts.append(pts)
+
+
 @dataclass(slots=True)
 class _Memory:
     """What the model remembers of one track."""
@@ -56,17 +81,37 @@ class _Memory:
     state: TemporalState
     artefact: float | None = None
     last_pts: int | None = None
+    kept: _Kept | None = None
+    """None unless the analysis will be asked to explain."""
 
 
 class Analysis:
-    """One judgement of one stream. Holds all of the stream's state; the Model holds none and may be shared."""
+    """One judgement of one stream. Holds all of the stream's state; the Model holds none and may be shared.
 
-    def __init__(self, model: Model, *, clock: StageClock | None = None) -> None:
+    Args:
+        model: judges.
+        clock: counts CPU time.
+        explain: keep the embeddings of each face in view, and of the most suspicious one that left, for `explained`.
+
+    Raises:
+        WeightsError: `explain`, but the evidence of these weights adds up to nothing.
+    """
+
+    def __init__(self, model: Model, *, clock: StageClock | None = None, explain: bool = False) -> None:
+        if explain and not isinstance(model.temporal.evidence, LiquidCell):
+            raise WeightsError(
+                "These weights cannot be explained: their evidence is no sum over moments.",
+                expected="a temporal head with cell 'liquid' or 'resonator'",
+                got=f"cell {model.temporal.cell!r}",
+            )
         self.model = model
         self.clock = clock or StageClock()
+        self.explains = explain
         self.scores: list[Score] = []
         self._tracker = FaceTracker(model.detector)
         self._memories: dict[int, _Memory] = {}
+        self._left: tuple[_Suspicion, _Kept] | None = None
+        """The most suspicious face of those that left: nobody can ask for another, so what is kept does not grow with their number."""
         self._records: dict[int, TrackRecord] = {}
         self._sightings: list[Sighting] = []
         self._time_base: Fraction | None = None
@@ -86,7 +131,7 @@ class Analysis:
             observed = self._tracker.update(frame, broken=self._broken)
         self._broken = False
         for track in observed.ended:
-            self._memories.pop(track, None)
+            self._forget(track)
         with self.clock.stage("crops"):
             crops = [align(frame.image, seen.face.points) for seen in observed.seen]
             reasons = [why_unusable(seen.face, crop) for seen, crop in zip(observed.seen, crops, strict=True)]
@@ -111,6 +156,48 @@ class Analysis:
         with self.clock.stage("verdict"):
             base = self._time_base or Fraction(1)
             return Judge(self.model.calibrator).verdict(list(self._records.values()), self._sightings, base, duration_s=duration_s)
+
+    def explained(self) -> ExplainedTrack | None:
+        """Why the track of the highest score was judged as it was; None where no face was judged. May be asked at any moment.
+
+        Raises:
+            ValueError: the analysis was not told to explain.
+        """
+        if not self.explains:
+            raise ValueError("explained: expected an Analysis made with explain=True, got one that kept nothing")
+        found = [(self._suspicion(memory.kept), memory.kept) for memory in self._memories.values() if memory.kept is not None]
+        if self._left is not None:
+            found.append(self._left)
+        if not found:
+            return None
+        _, kept = max(found, key=lambda one: one[0])
+        base = self._time_base or Fraction(1)
+        dts = [float("inf")] + [float((after - before) * base) for before, after in pairwise(kept.pts)]
+        return ExplainedTrack(
+            track=kept.track,
+            first_pts=kept.pts[0],
+            last_pts=kept.pts[-1],
+            time_base=base,
+            surprise_unit=float(self.model.calibrator.surprise_unit),
+            explanation=explain(
+                self.model.temporal,
+                torch.from_numpy(np.stack(kept.embeddings)).to(self.model.device),
+                # fp64, so that sums of them are right after a day; the head takes them in fp32, as it did when it judged.
+                torch.tensor(dts, dtype=torch.float64, device=self.model.device).reshape(-1, 1, 1),
+            ),
+        )
+
+    def _suspicion(self, kept: _Kept) -> _Suspicion:
+        record = self._records[kept.track]
+        (report,) = Judge(self.model.calibrator).verdict([record], [], self._time_base or Fraction(1)).tracks
+        return -1.0 if report.score is None else report.score.p, float(np.mean([moment.logit for moment in record.moments]))
+
+    def _forget(self, track: int) -> None:
+        memory = self._memories.pop(track, None)
+        if memory is not None and memory.kept is not None:
+            suspicion = self._suspicion(memory.kept)
+            if self._left is None or suspicion > self._left[0]:
+                self._left = suspicion, memory.kept
 
     @property
     def frame_pts(self) -> tuple[int, ...]:
@@ -146,7 +233,7 @@ class Analysis:
         """One batched step of the memory over all tracks in view, each with its own dt."""
         if not seen:
             return {}
-        memories = [self._memories.setdefault(one.track, _Memory(self.model.temporal.init(1))) for one in seen]
+        memories = [self._memories.setdefault(one.track, self._fresh(one.track)) for one in seen]
         # Subtract in ticks, convert once: fp32 seconds are 6 % wrong after a day.
         dts = [None if memory.last_pts is None else float((frame.pts - memory.last_pts) * frame.time_base) for memory in memories]
         dt = torch.tensor([[float("inf") if gap is None else gap] for gap in dts], dtype=torch.float32, device=self.model.device)
@@ -157,6 +244,8 @@ class Analysis:
             memory.state = state.gather(torch.tensor([row], device=dt.device))
             memory.artefact = self.model.calibrator.smooth(memory.artefact, float(outputs[row].logit), gap or 0.0)
             memory.last_pts = frame.pts
+            if memory.kept is not None:
+                memory.kept.keep(outputs[row].embedding, frame.pts)
             temporal = float(output.logit[row])
             judged[one.track] = _Judged(
                 moment=Moment(
@@ -171,6 +260,9 @@ class Analysis:
                 boundary=_heat(outputs[row].blend_map),
             )
         return judged
+
+    def _fresh(self, track: int) -> _Memory:
+        return _Memory(self.model.temporal.init(1), kept=_Kept(track) if self.explains else None)
 
     def _score(self, frame: Frame, seen: Observation, crop: Image, reason: ReasonCode | None, judged: _Judged | None) -> Score:
         record = self._records.setdefault(seen.track, TrackRecord(seen.track, frame.pts, frame.pts))
@@ -215,6 +307,7 @@ def analyse(
     hz: float | None = DEFAULT_HZ,
     limits: Limits | None = None,
     triaged: bool = False,
+    explain: bool = False,
     read: Reader = read_frames,
     on_progress: Callable[[Progress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -222,14 +315,16 @@ def analyse(
     """Judge one source from its first frame to its last, looking about `hz` times a second of media (None: at every frame).
 
     `triaged` looks at key pictures alone first, and closely only where they show a face; for archives in which few do.
+    `explain` also says why the most suspicious track was judged as it was, in `AnalysisReport.explained`.
     `read` opens it: in this process, or as `service.media_sandbox` does, in a child that untrusted media cannot leave.
 
     Raises:
         SourceError, DecodeError: the source cannot be judged.
+        WeightsError: `explain`, but these weights cannot be explained.
         AnalysisCancelled: `cancelled()` said so, at most one frame ago.
     """
     clock = StageClock()
-    analysis = Analysis(model, clock=clock)
+    analysis = Analysis(model, clock=clock, explain=explain)
     closely = None
     if triaged:
         with clock.stage("triage"):
@@ -260,6 +355,7 @@ def analyse(
             stages=clock.times(),
             model=model.info,
             frame_pts=analysis.frame_pts,
+            explained=analysis.explained() if explain else None,
         )
 
 

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pipelines.media import FrameCounts, Image, MediaInfo, MediaWarning
 from pipelines.time_report import TimeReport
+
+if TYPE_CHECKING:  # torch takes seconds to import, and most who take a verdict need no explanation
+    from models.explanation import Explanation
 
 VerdictName = Literal["manipulated", "no_evidence", "inconclusive", "not_applicable"]
 ReasonCode = Literal[
@@ -94,6 +97,21 @@ class TrackReport:
     time_constants_s: tuple[float, float, float] | None
     """5th, 50th and 95th percentile of the memory's effective time constants, in seconds."""
     crops: tuple[EvidenceCrop, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExplainedTrack:
+    """Why the memory judged one track as it did, moment by moment."""
+
+    track: int
+    first_pts: int
+    """PTS of the first judged moment: second 0 of `explanation`, whose only column is this track."""
+    last_pts: int
+    """PTS of the last moment that is explained: an hour's worth of moments is kept, not all of a day's."""
+    time_base: Fraction
+    surprise_unit: float
+    """The surprise of real faces as the head measures it; `Score.surprise` is in these units."""
+    explanation: Explanation
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,3 +245,5 @@ class AnalysisReport:
     model: ModelInfo
     frame_pts: tuple[int, ...]
     """PTS of every analysed frame, faces or not, in ticks of `media.time_base`: gaps and coverage can be drawn from it."""
+    explained: ExplainedTrack | None = None
+    """The most suspicious track's reasons: None where nobody asked for them, or no face was judged."""

@@ -1,4 +1,4 @@
-"""The command line: arguments in, an exit status out. Thin: `pipelines` judges, `terminal.py`, `plot.py` and `report.py` draw.
+"""The command line: arguments in, an exit status out. Thin: `pipelines` judges, `terminal.py`, `report.py` and the plots draw.
 
 Exit status: 0 analysed, 1 --fail-on matched, 2 usage, 3 the input cannot be judged, 130 interrupted.
 """
@@ -68,6 +68,7 @@ def detect(
     as_json: Annotated[bool, typer.Option("--json", help="One result object on stdout and nothing else.")] = False,
     timeline: Annotated[Path | None, typer.Option(help="Write every score (.csv or .json).")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write a picture over media time (.png).")] = None,
+    explain: Annotated[Path | None, typer.Option(help="Write a picture of why: the most suspicious face, moment by moment (.png).")] = None,
     report: Annotated[Path | None, typer.Option(help="Write one self-contained page (.html).")] = None,
     hz: Annotated[str, typer.Option(help="Looks for each second of media, or `all` for every frame.")] = "12",
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where the nets run.")] = "auto",
@@ -90,7 +91,9 @@ def detect(
     rate = _rate(hz)
     if timeline is not None and timeline.suffix not in (".csv", ".json"):
         raise typer.BadParameter("--timeline ends in .csv or .json")
-    for path in (timeline, plot, report):
+    if explain is not None and explain.suffix != ".png":
+        raise typer.BadParameter(f"--explain ends in .png; got {explain}")
+    for path in (timeline, plot, explain, report):
         if path is not None:
             _check_writable(path)
     model = load_model(weights, device=device)
@@ -99,7 +102,14 @@ def detect(
         # A driver needs files and memory that the decode child may not have.
         read: Reader = partial(read_frames, hwaccel=hwaccel) if hwaccel else sandbox.reader
         found: AnalysisReport = analyse(
-            source, model, hz=rate, triaged=triage, read=read, on_progress=display.show, cancelled=stopped.is_set
+            source,
+            model,
+            hz=rate,
+            triaged=triage,
+            explain=explain is not None,
+            read=read,
+            on_progress=display.show,
+            cancelled=stopped.is_set,
         )
     result, rows = AnalysisResult.from_report(found, sha256=_digest(source)), timeline_of(found)
     if timeline is not None:
@@ -108,6 +118,10 @@ def detect(
         from service.plot import timeline_png
 
         _write(plot, timeline_png(result, rows))
+    if explain is not None:
+        from service.explanation_plot import explained_png
+
+        _write(explain, explained_png(found))
     if report is not None:
         from service.report import crop_images, html_report
 

@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 from itertools import pairwise
 from typing import Final
 
-import matplotlib.figure
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
 from pipelines.judgement import HOLD_S
 from pipelines.verdict import REASON_WORDS
+from service.plot_style import (
+    COLOURS,
+    DASHED,
+    HATCH,
+    INK,
+    JUDGED,
+    MISSING,
+    QUIET,
+    SUSPICIOUS,
+    broken,
+    lane,
+    new_figure,
+    note,
+    png,
+    scale_surprise,
+)
 from service.schemas import AnalysisResult, Timeline, TimelineRow
 
-# Okabe and Ito's palette, which the colour-blind tell apart; reds and greens never carry the meaning alone.
-COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-INK: Final = "#22313f"
-QUIET: Final = "#8a97a3"
-JUDGED: Final = "#0072B2"
-# A line is drawn between two moments of a face only if they are this close; longer is a gap, and a gap is shown.
-BREAK_S: Final = 1.0
 LEGEND_AT_MOST: Final = 6
 
 
 def timeline_png(result: AnalysisResult, timeline: Timeline) -> bytes:
     """Three lanes over media seconds: probability by face with threshold and segments, surprise, and what was judged."""
-    figure = matplotlib.figure.Figure(figsize=(11, 6.4), dpi=120, layout="constrained", facecolor="white")
+    figure = new_figure(6.4)
     grid = figure.add_gridspec(3, 1, height_ratios=(5, 3, 1))
     score = figure.add_subplot(grid[0])
     surprise, coverage = figure.add_subplot(grid[1], sharex=score), figure.add_subplot(grid[2], sharex=score)
@@ -41,9 +48,7 @@ def timeline_png(result: AnalysisResult, timeline: Timeline) -> bytes:
     coverage.set_xlabel("media time, seconds", color=INK)
     for axes in (score, surprise):
         axes.tick_params(labelbottom=False)
-    out = io.BytesIO()
-    figure.savefig(out, format="png")
-    return out.getvalue()
+    return png(figure)
 
 
 def _by_track(timeline: Timeline) -> dict[int, list[TimelineRow]]:
@@ -61,28 +66,19 @@ def _span(timeline: Timeline) -> tuple[float, float]:
 
 
 def _line(rows: list[TimelineRow], values: list[float | None]) -> tuple[list[float], list[float]]:
-    """x and y with NaN where the face was not judged or not seen for BREAK_S."""
-    xs: list[float] = []
-    ys: list[float] = []
-    for row, value in zip(rows, values, strict=True):
-        if xs and row.t - xs[-1] > BREAK_S:
-            xs.append(row.t)
-            ys.append(float("nan"))
-        xs.append(row.t)
-        ys.append(float("nan") if value is None else value)
-    return xs, ys
+    return broken([row.t for row in rows], values)
 
 
 def _draw_score(axes: Axes, result: AnalysisResult, timeline: Timeline, tracks: dict[int, list[TimelineRow]]) -> None:
     for segment in result.segments:
-        axes.axvspan(segment.start.t, segment.end.t, color="#D55E00", alpha=0.16, lw=0)
+        axes.axvspan(segment.start.t, segment.end.t, color=SUSPICIOUS, alpha=0.16, lw=0)
     for (track, rows), colour in zip(tracks.items(), _cycled(len(tracks)), strict=True):
         axes.plot(*_line(rows, [row.p for row in rows]), color=colour, lw=1.6, label=f"face {track}")
-    axes.axhline(timeline.threshold, color=INK, lw=1, ls=(0, (5, 4)))
-    _note(axes, f"threshold {timeline.threshold:.0%}", timeline.threshold, right=True)
+    axes.axhline(timeline.threshold, color=INK, lw=1, ls=DASHED)
+    note(axes, f"threshold {timeline.threshold:.0%}", timeline.threshold, right=True)
     axes.set_ylim(-0.02, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    _lane(axes, "probability of\nmanipulation")
+    lane(axes, "probability of\nmanipulation")
     if not tracks:
         axes.text(0.5, 0.5, "no face was judged", transform=axes.transAxes, ha="center", va="center", color=QUIET, fontsize=14)
     elif len(tracks) <= LEGEND_AT_MOST:
@@ -92,15 +88,8 @@ def _draw_score(axes: Axes, result: AnalysisResult, timeline: Timeline, tracks: 
 def _draw_surprise(axes: Axes, tracks: dict[int, list[TimelineRow]]) -> None:
     for rows, colour in zip(tracks.values(), _cycled(len(tracks)), strict=True):
         axes.plot(*_line(rows, [row.surprise for row in rows]), color=colour, lw=1.2)
-    axes.set_yscale("symlog", linthresh=1.0)
     top = max([row.surprise for rows in tracks.values() for row in rows if row.surprise is not None], default=1.0)
-    axes.set_ylim(0, max(4.0, 1.2 * top))
-    axes.yaxis.set_major_locator(FixedLocator([0, 1, 3, 10, 30, 100]))
-    axes.yaxis.set_major_formatter(lambda value, _position: f"{value:g}")
-    axes.minorticks_off()
-    axes.axhline(1.0, color=INK, lw=1, ls=(0, (5, 4)))
-    _note(axes, "1: what real faces do", 1.0, right=False)
-    _lane(axes, "surprise")
+    scale_surprise(axes, top)
 
 
 def _draw_coverage(axes: Axes, result: AnalysisResult, timeline: Timeline) -> None:
@@ -125,7 +114,7 @@ def _draw_coverage(axes: Axes, result: AnalysisResult, timeline: Timeline) -> No
     begin, end = _span(timeline)
     room = 0.0075 * max(end - begin, 0.1)
     for why, start, stop in runs:
-        axes.axvspan(start, stop, color=JUDGED if why is None else "#e3e8ec", hatch=None if why is None else "///", ec="#b7c1c9", lw=0)
+        axes.axvspan(start, stop, fc=JUDGED if why is None else MISSING, hatch=None if why is None else "///", ec=HATCH, lw=0)
         word = "judged" if why is None else why
         if stop - start > room * len(word):
             axes.text(
@@ -133,32 +122,7 @@ def _draw_coverage(axes: Axes, result: AnalysisResult, timeline: Timeline) -> No
             )
     axes.set_ylim(0, 1)
     axes.set_yticks([])
-    _lane(axes, "coverage")
-
-
-def _note(axes: Axes, text: str, y: float, *, right: bool) -> None:
-    """A word on a horizontal line, at one end of it."""
-    axes.annotate(
-        text,
-        (1 if right else 0, y),
-        xycoords=("axes fraction", "data"),
-        xytext=(-4 if right else 4, 3),
-        textcoords="offset points",
-        ha="right" if right else "left",
-        fontsize=8,
-        color=INK,
-    )
-
-
-def _lane(axes: Axes, name: str) -> None:
-    axes.set_ylabel(name, color=INK, fontsize=9)
-    axes.tick_params(colors=INK, labelsize=8)
-    axes.grid(axis="x", color="#eef1f4", lw=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color("#c8d0d6")
+    lane(axes, "coverage")
 
 
 def _cycled(count: int) -> list[str]:

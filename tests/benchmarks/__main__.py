@@ -17,7 +17,7 @@ import cv2
 import torch
 from rich.console import Console
 
-from tests.benchmarks import bench_decode, bench_liquid, bench_seconds, bench_timeline, bench_walk, bench_xor, render
+from tests.benchmarks import bench_decode, bench_liquid, bench_liquid_gpu, bench_seconds, bench_timeline, bench_walk, bench_xor, render
 from tests.support import ROOT
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -28,16 +28,20 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "liquid": bench_liquid.run,
     "seconds": bench_seconds.table,
     "xor": bench_xor.run,
+    "liquid_gpu": bench_liquid_gpu.run,
 }
-HOURS = frozenset({"seconds", "xor"})
-"""These train nets; they run only when they are asked for by name."""
+ON_REQUEST = frozenset({"seconds", "xor", "liquid_gpu"})
+"""They train nets for an hour, or need a GPU; they run only when they are asked for by name."""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Measure, write, print; or rewrite the README from what was measured."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument(
-        "--only", type=_names, default=[name for name in BENCHMARKS if name not in HOURS], help="a comma list of " + ", ".join(BENCHMARKS)
+        "--only",
+        type=_names,
+        default=[name for name in BENCHMARKS if name not in ON_REQUEST],
+        help="a comma list of " + ", ".join(BENCHMARKS),
     )
     parser.add_argument("--readme", action="store_true", help="measure nothing; put the tables of results.json into README.md")
     asked = parser.parse_args(arguments)

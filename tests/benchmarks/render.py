@@ -70,6 +70,10 @@ def tables(name: str, rows: Rows) -> list[Table]:
             return [_seconds(rows, *way) for way in dict.fromkeys((row["regime"], row["short_dt"]) for row in rows)]
         case "xor":
             return [_xor(rows)]
+        case "liquid_gpu":
+            return [
+                _as_it_is(table, [row for row in rows if row["table"] == table]) for table in dict.fromkeys(row["table"] for row in rows)
+            ]
     raise ValueError(f"there is no benchmark {name!r}")
 
 
@@ -228,6 +232,12 @@ def _xor(rows: Rows) -> Table:
         for row in rows
     )
     return Table("event-based XOR, test accuracy in %", ("model", "accuracy", "parameters", "epochs"), cells)
+
+
+def _as_it_is(title: str, rows: Rows) -> Table:
+    """Every key a column, for tables that the README does not show."""
+    columns = tuple(dict.fromkeys(key for row in rows for key in row if key != "table"))
+    return Table(title, columns, tuple(tuple(str(row.get(key, "")) for key in columns) for row in rows))
 
 
 def _each(values: dict[str, float], names: Iterable[str]) -> tuple[str, ...]:

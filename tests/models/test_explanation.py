@@ -127,9 +127,25 @@ def test_the_counterfactual_is_the_same_pictures_at_other_times() -> None:
 def test_time_is_counted_from_the_first_judged_moment() -> None:
     head = make_head()
     x, dt = make_clip(1, 5)
-    mask = torch.tensor([[False], [True], [True], [True], [True]])
-    dt[1:] = torch.tensor([math.inf, 0.5, 0.25, 0.0]).reshape(4, 1, 1)
-    assert explain(head, x, dt, mask).seconds()[:, 0].tolist() == [0.0, 0.0, 0.5, 0.75, 0.75]
+    mask = torch.tensor([[False], [True], [True], [False], [True]])
+    dt[1:] = torch.tensor([math.inf, 0.5, 0.25, 0.5]).reshape(4, 1, 1)  # the last 0.5 s hold the 0.25 s of the moment without a face
+    found = explain(head, x, dt, mask)
+    assert found.seconds()[:, 0].tolist() == [0.0, 0.0, 0.5, 0.5, 1.0]
+    assert found.compared[:, 0].tolist() == [False, False, True, False, True]
+
+
+def test_a_first_sight_is_no_evidence() -> None:
+    """Its surprise is 1 by convention, which is a lot to a head that was told that surprise speaks for a fake."""
+    x, dt = still_face(30)
+    x[20] = normalize(-x[20], dim=-1)
+    head = surprised_head()
+    found = explain(head, x, dt)
+    window = found.window(0)
+    assert window is not None
+    assert window[0] == pytest.approx(20 / 12)
+    _, state = head(x[:5], dt[:5])
+    assert bool(explain(head, x[5:], dt[5:], None, state).compared.all())
+    assert explain(head, x[:1], dt[:1]).window(0) is None
 
 
 def test_nothing_judged_has_no_reasons() -> None:

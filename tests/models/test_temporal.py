@@ -9,10 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.nn.functional import gelu, layer_norm, linear, normalize, silu
+from torch.nn.functional import binary_cross_entropy_with_logits, gelu, layer_norm, linear, normalize, silu
 
 from models.liquid import LiquidCell
 from models.temporal import TemporalHead, TemporalOutput, TemporalState, clip_logit
+from tests.benchmarks.seconds_task import make_clips
 from tests.golden.renew import HERE, liven
 from tests.models.test_liquid import same_bits
 
@@ -393,6 +394,26 @@ def test_gradients_are_bounded_at_every_dt(dt: float) -> None:
     torch.autograd.backward(outputs.logit.square().sum())
     grads = [x.grad, *(p.grad for p in head.parameters())]
     assert all(g is not None and bool(g.isfinite().all()) and float(g.abs().max()) < 1e4 for g in grads)
+
+
+@pytest.mark.parametrize("cell", ["liquid", "resonator", "ltc", "cfc"])
+def test_ten_seeds_train_without_a_nan(cell: str) -> None:
+    """Bursts, drops, duplicates, an hour's gap, lost faces, and a learning rate beyond what anybody would choose."""
+    for seed in range(10):
+        torch.manual_seed(seed)
+        head = TemporalHead(16, 8, cell)
+        optimiser = torch.optim.AdamW(head.parameter_groups(lr=3e-2, weight_decay=1e-2))
+        for step in range(8):
+            x, dt, fake = make_clips(8, "wide", 100 * seed + step)
+            dt[5], dt[9, 3], dt[11, 2] = 0.0, 3600.0, math.inf
+            mask = torch.rand(dt.shape[:2], generator=torch.Generator().manual_seed(seed)) > 0.1
+            outputs, _ = head(x, dt, mask)
+            loss = binary_cross_entropy_with_logits(clip_logit(outputs.logit, mask), fake)
+            optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            optimiser.step()
+            assert bool(loss.isfinite())
+        assert all(bool(p.isfinite().all()) for p in head.parameters())
 
 
 def test_rates_learn_slowly_and_without_decay() -> None:

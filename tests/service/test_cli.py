@@ -83,6 +83,28 @@ def test_people_get_a_panel_a_timeline_and_a_table(clip: Path) -> None:
     assert "authentic" not in done.stdout.lower()
 
 
+def test_explain_writes_a_picture_and_changes_nothing_else(clip: Path, tmp_path: Path) -> None:
+    plain, explained = run("detect", clip, "--json"), run("detect", clip, "--json", "--explain", tmp_path / "why.png")
+    assert explained.returncode == 0, explained.stderr
+    assert (tmp_path / "why.png").read_bytes().startswith(b"\x89PNG")
+    assert [path.name for path in tmp_path.iterdir()] == ["why.png"]
+
+    def told(done: Done) -> dict[str, object]:
+        result: dict[str, object] = json.loads(done.stdout)
+        stages = result.pop("stages")
+        assert isinstance(stages, list)
+        # Two runs differ in when they were made and in the CPU time that they took.
+        return {**{k: v for k, v in result.items() if k not in ("id", "created_at")}, "stages": [stage["stage"] for stage in stages]}
+
+    assert told(explained) == told(plain)
+
+
+def test_explain_says_when_there_is_no_face(tmp_path: Path) -> None:
+    done = run("detect", clips.empty_clip(tmp_path / "a.mp4"), "--json", "--explain", tmp_path / "why.png")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "why.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_triage_gives_the_same_answer(clip: Path) -> None:
     plain, triaged = (json.loads(run("detect", clip, "--json", *more).stdout) for more in ((), ("--triage",)))
     assert triaged["verdict"] == plain["verdict"]
@@ -124,9 +146,10 @@ def test_an_unreachable_url_ends_with_status_3() -> None:
     assert (done.returncode, json.loads(done.stderr)["type"]) == (3, "urn:undercurrent:problem:source-unreachable")
 
 
-@pytest.mark.parametrize("option", ["--report", "--plot", "--timeline"])
+@pytest.mark.parametrize("option", ["--report", "--plot", "--timeline", "--explain"])
 def test_an_unwritable_output_is_refused_before_the_work(clip: Path, tmp_path: Path, option: str) -> None:
-    done = run("detect", clip, option, tmp_path / "no such directory" / "out.json")
+    name = "out.png" if option == "--explain" else "out.json"
+    done = run("detect", clip, option, tmp_path / "no such directory" / name)
     assert done.returncode == 3
     assert json.loads(done.stderr)["type"] == "urn:undercurrent:problem:unwritable-output"
 
@@ -139,7 +162,14 @@ def test_damaged_weights_are_refused(clip: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["detect"], ["detect", "a.mp4", "--hz", "never"], ["detect", "a.mp4", "--timeline", "t.txt"], ["nonsense"]]
+    "arguments",
+    [
+        ["detect"],
+        ["detect", "a.mp4", "--hz", "never"],
+        ["detect", "a.mp4", "--timeline", "t.txt"],
+        ["detect", "a.mp4", "--explain", "why.jpg"],
+        ["nonsense"],
+    ],
 )
 def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
     assert run(*arguments).returncode == 2
