@@ -9,6 +9,7 @@ Hasani et al. 2021, "Liquid Time-constant Networks"; the growth of variance with
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from models.cell import Cell
 from models.cfc import CfCCell
+from models.checkpoint import WeightsError
 from models.liquid import LiquidCell
 from models.ltc import LTCCell
 from models.rows import LONGEST_DT_S, RowLinear, checked_dt, expect_shape, log_uniform, usable_rows
@@ -23,6 +25,9 @@ from models.scan import bounded_rate, relax
 
 LONGEST_GAP_S = 60.0
 """A started row's dt counts as at most this; every time constant of the evidence has passed by then."""
+LARGEST_DIM = 8192
+"""Components that a checkpoint may ask for."""
+CELLS = ("liquid", "resonator", "ltc", "cfc")
 SURPRISE_CEILING = 8.0
 NOISE_FLOORS = (0.02, 0.2)
 """Initial standard deviations of what is not motion; motion's own, given for ever, is 1. With one floor for all units, 0.22, a head never
@@ -111,6 +116,22 @@ class TemporalHead(nn.Module):
     def dims(self) -> dict[str, Any]:
         """`TemporalHead(**dims)` builds the same net; goes into a checkpoint's metadata."""
         return {"inputs": self.inputs, "units": self.units, "cell": self.cell}
+
+    @classmethod
+    def from_metadata(cls, dims: Mapping[str, Any]) -> TemporalHead:
+        """Build the net that `dims` described, which may be older than `cell`.
+
+        Raises:
+            WeightsError: it is none that this version knows.
+        """
+        whole = [isinstance(dims.get(key), int) and 1 <= dims[key] <= LARGEST_DIM for key in ("inputs", "units")]
+        if dims.keys() - {"inputs", "units", "cell"} or not all(whole) or dims.get("cell", "liquid") not in CELLS:
+            raise WeightsError(
+                "The checkpoint's temporal head is none that this version can build.",
+                expected=f"inputs and units from 1 to {LARGEST_DIM}, and a cell among {', '.join(CELLS)}",
+                got=str(dict(dims)),
+            )
+        return cls(**dims)
 
     def init(self, n: int) -> TemporalState:
         """State of `n` tracks that have not been seen, on the device of the parameters."""
@@ -220,7 +241,7 @@ def evidence_cell(name: str, units: int) -> Cell:
             return LTCCell(units, units, tau_s=tau_s)
         case "cfc":
             return CfCCell(units, units, tau_s=tau_s, backbone_layers=0)
-    raise ValueError(f"TemporalHead: expected a cell among liquid, resonator, ltc, cfc; got {name!r}")
+    raise ValueError(f"TemporalHead: expected a cell among {', '.join(CELLS)}; got {name!r}")
 
 
 def clip_logit(logits: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -42,7 +42,7 @@ def load_model(weights: str | os.PathLike[str] | None = None, *, device: str = "
     """Load a checkpoint (default: the shipped one).
 
     Raises:
-        WeightsError: it is missing, damaged, of another crop version, or `device` is not there.
+        WeightsError: it is missing, damaged, of another crop version or unknown dimensions, or `device` is not there.
     """
     path = shipped_weights() if weights is None else Path(weights)
     checkpoint = load_checkpoint(path)
@@ -57,7 +57,7 @@ def load_model(weights: str | os.PathLike[str] | None = None, *, device: str = "
         raise WeightsError("This machine has no GPU that torch can use.", expected="device cpu", got=f"device {device}")
     where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     encoder = FaceEncoder.from_metadata(metadata["dims"]["encoder"])
-    temporal = TemporalHead(**metadata["dims"]["temporal"])
+    temporal = TemporalHead.from_metadata(metadata["dims"]["temporal"])
     calibrator = Calibrator()
     checkpoint.restore(encoder, "encoder")
     checkpoint.restore(temporal, "temporal")

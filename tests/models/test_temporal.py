@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, gelu, layer_norm, linear, normalize, silu
 
+from models.checkpoint import Checkpoint, WeightsError
 from models.liquid import LiquidCell
 from models.temporal import TemporalHead, TemporalOutput, TemporalState, clip_logit
 from tests.benchmarks.seconds_task import make_clips
@@ -377,6 +379,33 @@ def test_other_cells_keep_the_head_s_promises(cell: str) -> None:
     twin = TemporalHead(**head.dims)
     twin.load_state_dict(head.state_dict())
     assert torch.equal(twin(x, dt, mask)[0].logit, clip.logit)
+
+
+@pytest.mark.parametrize(
+    "dims",
+    [
+        {},
+        {"inputs": 128},
+        {"inputs": 128, "units": 0},
+        {"inputs": 128, "units": 10**9},
+        {"inputs": "128", "units": 40},
+        {"inputs": 128, "units": 40, "cell": "gru"},
+        {"inputs": 128, "units": 40, "cell": ["liquid"]},
+        {"inputs": 128, "units": 40, "layers": 2},
+    ],
+)
+def test_a_checkpoint_of_other_dims_is_refused(dims: dict[str, Any]) -> None:
+    with pytest.raises(WeightsError, match="Expected inputs and units from 1 to 8192, and a cell among liquid, resonator, ltc, cfc; got"):
+        TemporalHead.from_metadata(dims)
+
+
+def test_a_checkpoint_may_be_older_than_cell_and_must_fit() -> None:
+    assert TemporalHead.from_metadata({"inputs": 6, "units": 4}).dims == {"inputs": 6, "units": 4, "cell": "liquid"}
+    saved = Checkpoint({"temporal": TemporalHead(6, 4).state_dict()}, {}, "")
+    with pytest.raises(WeightsError, match="has another shape than this TemporalHead's"):
+        saved.restore(TemporalHead(6, 5), "temporal")
+    with pytest.raises(WeightsError, match="are not those of this TemporalHead"):
+        saved.restore(TemporalHead(6, 4, "cfc"), "temporal")
 
 
 def test_an_unknown_cell_is_named() -> None:
