@@ -79,62 +79,65 @@ def detect(
     fail_on: Annotated[Literal["manipulated"] | None, typer.Option(help="Exit with 1 on this verdict.")] = None,
 ) -> None:
     """Judge one video and show the verdict with its evidence."""
-    from functools import partial
-
-    from pipelines.analysis import analyse, load_model
-    from pipelines.frames import read_frames
-    from service.evidence import timeline_csv
-    from service.media_sandbox import MediaSandbox
-    from service.schemas import AnalysisResult
-    from service.schemas import timeline as timeline_of
-
-    rate = _rate(hz)
-    if timeline is not None and timeline.suffix not in (".csv", ".json"):
-        raise typer.BadParameter("--timeline ends in .csv or .json")
-    if explain is not None and explain.suffix != ".png":
-        raise typer.BadParameter(f"--explain ends in .png; got {explain}")
-    for path in (timeline, plot, explain, report):
-        if path is not None:
-            _check_writable(path)
-    model = load_model(weights, device=device)
     stopped = threading.Event()
-    with _interrupts(stopped), MediaSandbox() as sandbox, _Display() as display:
-        # A driver needs files and memory that the decode child may not have.
-        read: Reader = partial(read_frames, hwaccel=hwaccel) if hwaccel else sandbox.reader
-        found: AnalysisReport = analyse(
-            source,
-            model,
-            hz=rate,
-            triaged=triage,
-            explain=explain is not None,
-            read=read,
-            on_progress=display.show,
-            cancelled=stopped.is_set,
-        )
-    result, rows = AnalysisResult.from_report(found, sha256=_digest(source)), timeline_of(found)
-    if timeline is not None:
-        _write(timeline, (timeline_csv(rows) if timeline.suffix == ".csv" else rows.model_dump_json(indent=1)).encode())
-    if plot is not None:
-        from service.plot import timeline_png
+    # Before the imports: they take seconds, and a library may swallow a KeyboardInterrupt in the middle of one. `stopped` stays set.
+    with _interrupts(stopped) as interrupts:
+        from functools import partial
 
-        _write(plot, timeline_png(result, rows))
-    if explain is not None:
-        from service.explanation_plot import explained_png
+        from pipelines.analysis import analyse, load_model
+        from pipelines.frames import read_frames
+        from service.evidence import timeline_csv
+        from service.media_sandbox import MediaSandbox
+        from service.schemas import AnalysisResult
+        from service.schemas import timeline as timeline_of
 
-        _write(explain, explained_png(found))
-    if report is not None:
-        from service.report import crop_images, html_report
+        rate = _rate(hz)
+        if timeline is not None and timeline.suffix not in (".csv", ".json"):
+            raise typer.BadParameter("--timeline ends in .csv or .json")
+        if explain is not None and explain.suffix != ".png":
+            raise typer.BadParameter(f"--explain ends in .png; got {explain}")
+        for path in (timeline, plot, explain, report):
+            if path is not None:
+                _check_writable(path)
+        model = load_model(weights, device=device)
+        interrupts.gently = True
+        with MediaSandbox() as sandbox, _Display() as display:
+            # A driver needs files and memory that the decode child may not have.
+            read: Reader = partial(read_frames, hwaccel=hwaccel) if hwaccel else sandbox.reader
+            found: AnalysisReport = analyse(
+                source,
+                model,
+                hz=rate,
+                triaged=triage,
+                explain=explain is not None,
+                read=read,
+                on_progress=display.show,
+                cancelled=stopped.is_set,
+            )
+        result, rows = AnalysisResult.from_report(found, sha256=_digest(source)), timeline_of(found)
+        if timeline is not None:
+            _write(timeline, (timeline_csv(rows) if timeline.suffix == ".csv" else rows.model_dump_json(indent=1)).encode())
+        if plot is not None:
+            from service.plot import timeline_png
 
-        _write(report, html_report(result, rows, crop_images(found), Path(source).name).encode())
-    if as_json:
-        typer.echo(result.model_dump_json())
-    else:
-        from service.terminal import render
+            _write(plot, timeline_png(result, rows))
+        if explain is not None:
+            from service.explanation_plot import explained_png
 
-        console = Console()
-        console.print(render(result, rows, width=min(console.width, 110), profile=profile))
-    if fail_on == result.verdict:
-        raise typer.Exit(1)
+            _write(explain, explained_png(found))
+        if report is not None:
+            from service.report import crop_images, html_report
+
+            _write(report, html_report(result, rows, crop_images(found), Path(source).name).encode())
+        if as_json:
+            typer.echo(result.model_dump_json())
+        else:
+            from service.terminal import render
+
+            console = Console()
+            console.print(render(result, rows, width=min(console.width, 110), profile=profile))
+        if fail_on == result.verdict:
+            raise typer.Exit(1)
 
 
 @app.command()
@@ -230,19 +233,25 @@ class _Display:
 
 
 class _interrupts:  # noqa: N801  # reads as a verb: with _interrupts(stopped)
-    """Ctrl-C asks the analysis to stop at its next frame; a second one stops at once. Ends as KeyboardInterrupt."""
+    """Ctrl-C stops at once; where `gently` is set it asks the analysis to stop at its next frame, and only a second one stops at once.
+
+    Ends as KeyboardInterrupt.
+    """
 
     def __init__(self, stopped: threading.Event) -> None:
         self._stopped = stopped
         self._before: Callable[..., object] | int | None = None
+        self.gently = False
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> _interrupts:
         def ask(_signal: int, _frame: object) -> None:
-            if self._stopped.is_set():
-                raise KeyboardInterrupt
+            again = self._stopped.is_set()
             self._stopped.set()
+            if again or not self.gently:
+                raise KeyboardInterrupt
 
         self._before = signal.signal(signal.SIGINT, ask)
+        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
         signal.signal(signal.SIGINT, self._before)
