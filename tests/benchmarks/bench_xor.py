@@ -86,8 +86,8 @@ def _resonators(inputs: int) -> Cell:
 ARMS = (
     Arm("liquid with resonators", lambda: Reader(_resonators, remembers=True), 2, 5),
     Arm("liquid, memories alone", lambda: Reader(lambda n: LiquidCell(n, 64, tau_s=(1.0, 100.0)), remembers=True), 4, 3),
-    Arm("CfCCell, default", lambda: Reader(lambda n: CfCCell(n, 64, tau_s=(0.1, 10.0)), remembers=False), 12, 3),
-    Arm("LTCCell, fused", lambda: Reader(lambda n: LTCCell(n, 32, tau_s=(0.1, 10.0)), remembers=False), 3, 3),
+    Arm("CfCCell, default", lambda: Reader(lambda n: CfCCell(n, 64, tau_s=(0.1, 10.0)), remembers=False), 12, 2),
+    Arm("LTCCell, fused", lambda: Reader(lambda n: LTCCell(n, 32, tau_s=(0.1, 10.0)), remembers=False), 2, 2),
 )
 
 
