@@ -11,7 +11,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from models.rows import checked_dt, chunks, expect_mask, expect_shape, usable_rows
+from models.rows import checked_dt, chunks, expect_dtype, expect_mask, expect_shape, usable_rows
 
 Flow: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -44,8 +44,8 @@ class Cell(nn.Module):
     def step(self, u: Tensor, h: Tensor, dt: Tensor, mask: Tensor | None = None) -> Tensor:
         """One observation: u (N, inputs), h (N, D), dt (N, 1) seconds since each row's previous one, mask (N,) bool -> h (N, D).
 
-        Rows never influence each other. dt = 0 leaves a row's h bit-identical; so does mask = False or a u that is not finite
-        (then the caller adds this dt to the row's next one). inf or more than 1e4 s reads as 1e4 s.
+        Rows never influence each other. dt = 0 leaves a row's h bit-identical; so does mask = False or a u with a component that is
+        not finite or beyond 1e6 (then the caller adds this dt to the row's next one). inf or more than 1e4 s reads as 1e4 s.
 
         Raises:
             ValueError: a shape is wrong, or dt is negative or NaN.
@@ -58,23 +58,24 @@ class Cell(nn.Module):
         expect_shape("u", u, (*u.shape[:2], self.inputs), "(T, N, inputs)")
         expect_shape("h0", h0, (u.shape[1], self.units), "(N, units)")
         expect_mask(mask, u.shape[:2])
-        dtype = next(self.parameters()).dtype
+        dtype = expect_dtype(next(self.parameters()))
         dt, h0 = checked_dt(dt, u.shape[:2]).to(dtype), h0.to(dtype)
         with torch.autocast(u.device.type, enabled=False):  # the state outlives a thousand steps: bf16 would freeze it
             if torch.is_grad_enabled():
                 u, valid = usable_rows(u.to(dtype), mask)
                 every = self.roll(u, dt, h0, valid)
-                return every, every[-1] if len(every) else h0
+                return every, last_of(every, h0)
             every, last = h0.new_empty((*u.shape[:2], self.units)), h0
             for part in chunks(u.shape[0], u.shape[1] * max(self.inputs, self.units)):
                 rows, valid = usable_rows(u[part].to(dtype), None if mask is None else mask[part])
                 every[part] = self.roll(rows, dt[part], last, valid)
                 last = every[part.stop - 1]
-            return every, last
+            return every, last.clone()
 
     def roll(self, u: Tensor, dt: Tensor, h0: Tensor, valid: Tensor) -> Tensor:
         """Every state after h0, (T, N, D), of checked inputs; valid (T, N) bool says which rows count."""
         flow, moves = self.flow(), valid.unsqueeze(-1) & (dt > 0)
+        dt = torch.where(moves, dt, 0.0)  # an adaptive solver would cross a masked row's hour for nothing
         every, h = [], h0
         # unbind, not [t]: the gradient of an index fills all T, T times over.
         for drive, seconds, move in zip(self.drive(u).unbind(0), dt.unbind(0), moves.unbind(0), strict=True):
@@ -93,3 +94,8 @@ class Cell(nn.Module):
         dt = 0 may do anything finite: `roll` discards it.
         """
         raise NotImplementedError
+
+
+def last_of(every: Tensor, before: Tensor) -> Tensor:
+    """The last of (T, N, D) states, or `before` (N, D) where T = 0; with memory of its own, so that a state keeps no clip alive."""
+    return (every[-1] if len(every) else before).clone()

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from models.cell import Cell, Flow
 from models.ltc import LANES, sigmoid_
-from models.rows import LONGEST_DT_S, expect_shape, log_uniform, row_affine
-from models.wiring import NCPWiring
+from models.rows import LONGEST_DT_S, differentiable_once, expect_shape, log_uniform, row_affine
+from models.wiring import NCPWiring, WiringSeal
 
 Mode = Literal["default", "pure", "no_gate"]
 Activation = Literal["lecun_tanh", "tanh", "relu", "silu", "gelu"]
@@ -79,6 +79,8 @@ class CfCCell(Cell):
                 f"got {wiring.inputs} inputs, {wiring.units} units and {backbone_layers or 0} layers"
             )
         layers = int(wiring is None) if backbone_layers is None else backbone_layers
+        if layers < 0 or backbone_units < 1:
+            raise ValueError(f"CfCCell: expected 0 or more backbone layers of at least 1 unit, got {layers} of {backbone_units}")
         self.mode: Mode = mode
         self.activation: Activation = activation
         self.fastest = 10.0 / tau_s[0]
@@ -101,7 +103,12 @@ class CfCCell(Cell):
         if wiring is not None:
             hears = torch.cat((wiring.sensory.dense(inputs, units), wiring.recurrent.dense(units, units) + 2 * torch.eye(units)))
             mask = (hears != 0).t().float().repeat(heads, 1)
+            self.wiring = WiringSeal(wiring)
         self.register_buffer("mask", mask, persistent=False)
+
+    def slow_parameters(self) -> list[nn.Parameter]:
+        """The rates of mode "pure"; the other modes keep theirs in a bias that also does other work."""
+        return [self.w_tau] if self.mode == "pure" else []
 
     def time_constants(self, u: Tensor, h: Tensor) -> Tensor:
         """Time scales in seconds at u (..., inputs) and h (..., D): 1 / |t_a|, or 1 / (|w| + |ff1|) in mode "pure"; (..., D)."""
@@ -242,6 +249,7 @@ class _Gate(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        differentiable_once()
         y, dt, a, b, s = ctx.saved_tensors
         (grad,) = grads
         _, _, t_a, t_b = y.chunk(4, 1)

@@ -8,12 +8,14 @@ logit, so that a property of the whole clip (its codec, its sharpness) cancels o
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate, normalize, relu
+
+from models.checkpoint import WeightsError
 
 # The inner face of the aligned 160 px crop, as shares of its side: eyes to chin, temple to temple.
 INNER_BOX = (0.26, 0.74, 0.34, 0.82)
@@ -108,8 +110,20 @@ class FaceEncoder(nn.Module):
 
     @classmethod
     def from_metadata(cls, dims: dict[str, object]) -> FaceEncoder:
-        """Build the net that `EncoderDims.as_metadata` describes."""
-        return cls(EncoderDims(**{key: tuple(value) if isinstance(value, list) else value for key, value in dims.items()}))  # type: ignore[arg-type]
+        """Build the net that `EncoderDims.as_metadata` describes.
+
+        Raises:
+            WeightsError: it describes none.
+        """
+        try:
+            given = {key: tuple(value) if isinstance(value, list) else value for key, value in dims.items()}
+            return cls(EncoderDims(**given))  # type: ignore[arg-type]
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise WeightsError(
+                "The checkpoint's encoder is none that this version can build.",
+                expected=", ".join(field.name for field in fields(EncoderDims)),
+                got=str(dims),
+            ) from error
 
     def forward(self, crops: Tensor) -> EncoderOutput:
         """uint8 or float (N, 3, S, S) in 0..255 -> EncoderOutput; S = `dims.crop_px` when serving, any multiple of 16 in training."""

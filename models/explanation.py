@@ -15,15 +15,19 @@ import torch
 from torch import Tensor
 
 from models.liquid import LiquidCell
-from models.temporal import TemporalHead, TemporalOutput, TemporalState, clip_logit
+from models.temporal import LONGEST_GAP_S, TemporalHead, TemporalOutput, TemporalState, Trace, clip_logit
 
+POINTS = (16, 64, 256)
+"""Gauss-Legendre points of the integrals, more where CLOSE is missed. A trained head needs 16."""
+CLOSE = 1e-4
+"""How near the ledger comes to the logit, as a share of it, or of 1 where it is smaller."""
 WINDOW_SHARE = 0.8
 """How much of the evidence a window holds unless told."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Explanation:
-    """What the head saw in N tracks over T moments. Everything but `frequencies_hz` and `parameters` is per moment or per track."""
+    """What the head saw in N tracks over T moments."""
 
     dt: Tensor
     """(T, N, 1) seconds, as given."""
@@ -34,11 +38,13 @@ class Explanation:
     clip_logit: Tensor
     """(N,) mean logit of the judged moments."""
     ledger: Tensor
-    """(T, N) what each moment gave to `clip_logit`, now and, through the memory, later. Sums to it together with `carried`."""
+    """(T, N) what each moment gave to `clip_logit`, now and, through the memory, later. It sums to it with `carried` and `remainder`."""
     alone: Tensor
     """(T, N) the part of the ledger that needs no memory."""
     carried: Tensor
     """(N,) what came with the initial state."""
+    remainder: Tensor
+    """(N,) what the integrals missed: below 1e-4 of the logit (or of 1) unless the read-out is too rough for 256 points."""
     evenly: Tensor
     """(T, N) the logits that the same pictures would have got, evenly spaced over the same time: the counterfactual gap."""
     timing: Tensor
@@ -46,8 +52,9 @@ class Explanation:
 
     def seconds(self) -> Tensor:
         """(T, N) seconds since each track's first judged moment, fp64. A moment that was not judged shows the time of the last that was."""
-        # Its own seconds are inside the next judged dt.
-        return torch.where(self.compared, self.dt.squeeze(-1).double(), 0.0).cumsum(0)
+        # A moment's own seconds are inside the next judged dt. An endless gap of a face that was known counts as the head counts it.
+        dt = self.dt.squeeze(-1).double()
+        return torch.where(self.compared, torch.where(dt.isinf(), LONGEST_GAP_S, dt), 0.0).cumsum(0)
 
     def window(self, track: int, share: float = WINDOW_SHARE) -> tuple[float, float, float] | None:
         """The shortest stretch (start, end in seconds, share held) with `share` of the track's evidence; None where there is none.
@@ -75,12 +82,9 @@ class Explanation:
         return float(times[start]), float(times[end]), float((held[end + 1] - held[start]) / total)
 
 
-def explain(
-    head: TemporalHead, x: Tensor, dt: Tensor, mask: Tensor | None = None, state: TemporalState | None = None, *, points: int = 16
-) -> Explanation:
-    """`head.forward` with its reasons: x (T, N, E), dt (T, N, 1) seconds, mask (T, N) bool.
-
-    points: Gauss-Legendre points of the integrated gradient; 16 leave the ledger short by less than 1e-4 of the logit.
+@torch.inference_mode(False)
+def explain(head: TemporalHead, x: Tensor, dt: Tensor, mask: Tensor | None = None, state: TemporalState | None = None) -> Explanation:
+    """`head.forward` with its reasons: x (T, N, E), dt (T, N, 1) seconds, mask (T, N) bool. Autocast is off inside.
 
     Raises:
         ValueError: as `forward`; or the head's evidence is not an exact flow (cell "ltc" or "cfc"), so that it adds up to nothing.
@@ -88,23 +92,36 @@ def explain(
     if not isinstance(head.evidence, LiquidCell):
         raise ValueError(f"explain: expected a head with cell 'liquid' or 'resonator', whose evidence is linear; got {head.cell!r}")
     state = head.init(x.shape[1]) if state is None else state
-    with torch.no_grad():
+    # Clones, for a tensor born in inference mode can have no gradient.
+    x, dt, state = x.clone(), dt.clone(), TemporalState(*(part.clone() for part in state))
+    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
         outputs, _, parts = head.trace(x, dt, mask, state)
-        clip = clip_logit(outputs.logit, outputs.judged)
-        alone = head.read(parts.z, parts.n, torch.zeros_like(parts.k))
         compared = _compared(state, outputs.judged)
         evenly, _ = head(x, _evenly(dt, compared), mask, state)
-    weight = outputs.judged / outputs.judged.sum(0).clamp(min=1)
-    slope = _mean_slope(head, parts.z, parts.n, parts.k, points) * weight.unsqueeze(-1)
+        clip = clip_logit(outputs.logit, outputs.judged)
+        weight = outputs.judged / outputs.judged.sum(0).clamp(min=1)
+        alone = weight * head.read(parts.z, parts.n, torch.zeros_like(parts.k))
+        for points in POINTS:
+            slope = _mean_slope(head, parts.z, parts.n, parts.k, points) * weight.unsqueeze(-1)
+            through_memory, carried = _through_memory(head.evidence, parts, state, outputs.judged, slope)
+            ledger = alone + through_memory
+            remainder = clip - ledger.sum(0) - carried
+            if bool((remainder.abs() <= CLOSE * clip.abs().clamp(min=1.0)).all()):
+                break
+    timing = clip - clip_logit(evenly.logit, outputs.judged)
+    return Explanation(dt, outputs, compared, clip, ledger, alone, carried, remainder, evenly.logit, timing)
+
+
+def _through_memory(evidence: LiquidCell, parts: Trace, state: TemporalState, judged: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+    """Shares of sum slope_t k_t: of each moment's target (T, N), and of the initial state (N,). The scan's own backward divides it."""
     with torch.enable_grad():
-        target = head.evidence.coefficients(parts.n)[0].detach().requires_grad_()
+        target = evidence.coefficients(parts.n)[0].detach().requires_grad_()
         k0 = state.k.detach().clone().requires_grad_()
-        k = head.evidence.relaxed(target, parts.n, parts.dt, k0, outputs.judged)
-        to_target, to_k0 = torch.autograd.grad(k, (target, k0), slope) if len(k) else (torch.zeros_like(target), torch.zeros_like(k0))
-    alone = alone * weight
-    ledger = alone + (to_target * target).sum(-1).detach()
-    carried = (to_k0 * k0).sum(-1).detach()
-    return Explanation(dt, outputs, compared, clip, ledger, alone, carried, evenly.logit, clip - clip_logit(evenly.logit, outputs.judged))
+        k = evidence.relaxed(target, parts.n, parts.dt, k0, judged)
+        if not len(k):
+            return torch.zeros_like(slope[..., 0]), torch.zeros_like(k0[:, 0]).detach()
+        to_target, to_k0 = torch.autograd.grad(k, (target, k0), slope)
+    return (to_target * target).sum(-1).detach(), (to_k0 * k0).sum(-1).detach()
 
 
 def _mean_slope(head: TemporalHead, z: Tensor, n: Tensor, k: Tensor, points: int) -> Tensor:
@@ -128,5 +145,5 @@ def _compared(state: TemporalState, judged: Tensor) -> Tensor:
 def _evenly(dt: Tensor, compared: Tensor) -> Tensor:
     """dt (T, N, 1) with each track's moments evenly spread over the time that they took."""
     compared = compared.unsqueeze(-1)
-    took = torch.where(compared, dt, 0.0).sum(0)
+    took = torch.where(compared, dt.clamp(max=LONGEST_GAP_S), 0.0).sum(0)  # as the head counts them
     return torch.where(compared, took / compared.sum(0).clamp(min=1), dt)

@@ -19,6 +19,8 @@ from models.cell import Cell
 from models.rows import RowLinear, log_uniform
 from models.scan import bounded_rate, relax, resonate
 
+WIDEST_KAPPA = math.log(1e6)
+
 
 class LiquidCell(Cell):
     """Diagonal liquid memory with an exact flow: r(u) = exp(kappa + 2 tanh(W u + b)), A(u) = V u + c, or u itself.
@@ -73,16 +75,22 @@ class LiquidCell(Cell):
         """`roll` towards targets (T, N, D) of the caller's own, at the rates and rhythms of u."""
         w = self.rate(u)
         if self.frequency is None:
-            return relax(target, w, self.kappa, dt, h0, valid)
+            return relax(target, w, self.centre, dt, h0, valid)
         m = self.memories
-        memories = relax(target[..., :m], w[..., :m], self.kappa[:m], dt, h0[:, :m], valid)
+        kappa = self.centre
+        memories = relax(target[..., :m], w[..., :m], kappa[:m], dt, h0[:, :m], valid)
         omega = 2.0 * math.pi * self.frequencies(u)
-        resonators = resonate(target[..., m:], w[..., m:], self.kappa[m:], omega, dt, h0[:, m:], valid)
+        resonators = resonate(target[..., m:], w[..., m:], kappa[m:], omega, dt, h0[:, m:], valid)
         return torch.cat((memories, resonators), -1)
+
+    @property
+    def centre(self) -> Tensor:
+        """kappa, kept where no learning rate can blow it up: time constants between 1e-6 and 1e6 times e^+-2."""
+        return self.kappa.clamp(-WIDEST_KAPPA, WIDEST_KAPPA)
 
     def coefficients(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """u (..., inputs) -> the target A (..., D) and the rate r (..., D - R) in 1/s; 1/r is the effective time constant."""
-        return u if self.target is None else self.target(u), bounded_rate(self.kappa, self.rate(u))
+        return u if self.target is None else self.target(u), bounded_rate(self.centre, self.rate(u))
 
     def frequencies(self, u: Tensor) -> Tensor:
         """u (..., inputs) -> the rhythm of each resonator (..., R) in Hz."""

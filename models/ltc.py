@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from models.cell import Cell, Flow
-from models.rows import expect_shape, log_uniform
-from models.wiring import FanIn, NCPWiring, Synapses
+from models.rows import differentiable_once, expect_shape, log_uniform
+from models.wiring import FanIn, NCPWiring, Synapses, WiringSeal
 
 Solver = Literal["fused", "exponential", "rk4", "adaptive"]
 
@@ -76,6 +76,7 @@ class LTCCell(Cell):
                 f"LTCCell: expected a wiring of {inputs} inputs and {units} units, got {wiring.inputs} inputs and {wiring.units} units"
             )
         self.solver: Solver = solver
+        self.wiring = WiringSeal(wiring)
         self.unfolds = unfolds
         self.cm_s = (0.1 * tau_s[0], tau_s[1])
         self.sensory = _SynapseBank(wiring.sensory, inputs, units)
@@ -93,6 +94,10 @@ class LTCCell(Cell):
         """No effective time constant is shorter or longer than this, whatever is learned, seconds."""
         synapses = self.sensory.fan_in + self.recurrent.fan_in
         return self.cm_s[0] / (LEAK[1] + WIDEST * synapses), self.cm_s[1] / LEAK[0]
+
+    def slow_parameters(self) -> list[nn.Parameter]:
+        """Capacities and leaks."""
+        return [self.log_cm, self.log_leak]
 
     def time_constants(self, u: Tensor, h: Tensor) -> Tensor:
         """Effective time constants in seconds at u (..., inputs) and h (..., D): (..., D)."""
@@ -161,7 +166,7 @@ class LTCCell(Cell):
                 current, conductance = total(drive, h)
                 return dt / cm * (current - conductance * h)
 
-            return _dopri5(slope, h)
+            return _dopri5(slope, h) if h.numel() else h
 
         capacity = torch.stack((torch.zeros_like(cm), cm))
         return {"fused": fused, "exponential": exponential, "rk4": rk4, "adaptive": adaptive}[self.solver]
@@ -257,6 +262,7 @@ class _SynapseSums(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - torch types no saved_tensors
+        differentiable_once()
         v, slope, shift, weight, pre = ctx.saved_tensors
         dslope, dshift, dweight = (torch.zeros_like(t) for t in (slope, shift, weight))
         sizes = _sizes(v, slope.numel())

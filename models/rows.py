@@ -44,6 +44,13 @@ def usable_rows(u: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     return u if bool(valid.all()) else torch.where(valid.unsqueeze(-1), u, 0.0), valid
 
 
+def expect_dtype(parameter: Tensor) -> torch.dtype:
+    """The dtype of a module's parameters; ValueError unless fp32 or fp64: in less, a slow memory's steps vanish (see `cell.py`)."""
+    if parameter.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"parameters: expected torch.float32 or torch.float64, got {parameter.dtype}; autocast leaves these layers alone")
+    return parameter.dtype
+
+
 def expect_mask(mask: Tensor | None, rows: torch.Size) -> None:
     """ValueError unless `mask` is None or bool (T, N)."""
     if mask is None:
@@ -59,6 +66,12 @@ def expect_shape(name: str, tensor: Tensor, shape: tuple[int, ...], meaning: str
         raise ValueError(f"{name}: expected shape {meaning} = {shape}, got {tuple(tensor.shape)}")
 
 
+def differentiable_once() -> None:
+    """First line of a hand-written backward that keeps no graph. torch's own decorator misses a gradient whose graph does not reach it."""
+    if torch.is_grad_enabled():
+        raise NotImplementedError("a second derivative was asked for (create_graph=True); the cells' backward is written by hand, once")
+
+
 def chunks(steps: int, numbers: int) -> Iterator[slice]:
     """Slices of time that hold about AT_ONCE numbers each, when one step has `numbers`."""
     length = max(1, AT_ONCE // max(1, numbers))
@@ -66,7 +79,13 @@ def chunks(steps: int, numbers: int) -> Iterator[slice]:
 
 
 def log_uniform(n: int, low: float, high: float) -> Tensor:
-    """(n,) natural logarithms, one in each n-th of [log low, log high], in random order (two draws then pair up by chance)."""
+    """(n,) natural logarithms, one in each n-th of [log low, log high], in random order (two draws then pair up by chance).
+
+    Raises:
+        ValueError: not 0 < low <= high, both finite.
+    """
+    if not 0.0 < low <= high < math.inf:
+        raise ValueError(f"log_uniform: expected 0 < shortest <= longest, got {low:g} and {high:g}")
     place = (torch.randperm(n) + 0.5) / n
     return math.log(low) + (math.log(high) - math.log(low)) * place
 
@@ -77,6 +96,9 @@ class RowLinear(nn.Linear):
     A matrix product chooses its blocking by the number of rows: measured on AVX-512, row 0 of 1, 2 or 3 rows differs from row 0 of
     300 in its last bits. Here every product has the same shape, see `row_affine`.
     """
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__(in_features, out_features)
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features); autocast is off inside: these layers are tiny and feed a long memory."""

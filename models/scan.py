@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from models.rows import differentiable_once
 
 LIQUIDITY = 2.0
 """r moves at most by exp(+-2) around its learned centre: effective time constants have hard bounds."""
@@ -79,8 +80,8 @@ class _Relax(torch.autograd.Function):
         return states[1:]
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - torch types no saved_tensors
+        differentiable_once()
         return *_backend(grad.device).relax_backward(grad, *ctx.saved_tensors, wants_dt=ctx.needs_input_grad[3]), None
 
 
@@ -101,6 +102,6 @@ class _Resonate(torch.autograd.Function):
         return states[1:]
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        differentiable_once()
         return *_backend(grad.device).resonate_backward(grad, *ctx.saved_tensors, wants_dt=ctx.needs_input_grad[4]), None

@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.rows import chunks
+from models.scan import LIQUIDITY
 
-# The same constant as in scan.py, which imports this module only when it runs.
-LIQUIDITY = 2.0
 NOWHERE = -1e30
 """Target of a row that does not move: a gain of 0 times this is -0.0, and adding -0.0 alone leaves every h, -0.0 too, as it was."""
 

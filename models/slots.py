@@ -80,7 +80,7 @@ class TemporalSlots:
         Raises:
             UnknownSlot: nobody owns it.
         """
-        if not (0 <= slot < self.capacity and self._owned[slot]):
+        if type(slot) is not int or not (0 <= slot < self.capacity and self._owned[slot]):
             raise UnknownSlot(f"release: expected a slot that is in use, got {slot}")
         with torch.no_grad():
             for whole, fresh in zip(self.state, self.head.init(1), strict=True):
@@ -112,7 +112,10 @@ class TemporalSlots:
 
     def _checked(self, slots: Sequence[int] | Tensor) -> Tensor:
         """The slots as (N,) int64 on the processor."""
-        rows = np.asarray(slots.cpu() if isinstance(slots, Tensor) else slots, dtype=np.int64).reshape(-1)
+        given = np.asarray(slots.cpu() if isinstance(slots, Tensor) else slots)
+        if given.ndim != 1 or (given.size and not np.issubdtype(given.dtype, np.integer)):
+            raise UnknownSlot(f"step: expected a row of whole numbers, got {given.dtype} of shape {given.shape}")
+        rows = given.astype(np.int64)
         known = (rows >= 0) & (rows < self.capacity)
         known[known] = self._owned[rows[known]]
         if not known.all():

@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from models.liquid import WIDEST_KAPPA
 from models.rows import LARGEST_INPUT, LONGEST_DT_S, checked_dt, expect_mask, expect_shape, usable_rows
 from models.scan_triton import exp, expm1, function, kernel, on, rate_of, tanh
 from models.temporal import LONGEST_GAP_S, SURPRISE_CEILING, TemporalHead, TemporalOutput, TemporalState
@@ -43,7 +44,7 @@ def forward(
     expect_shape("dt", dt, (*x.shape[:2], 1), "(T, N, 1) in seconds")
     expect_mask(mask, x.shape[:2])
     state = head.init(x.shape[1]) if state is None else state
-    expect_shape("state.h", state.h, (x.shape[1], head.units), "(N, D)")
+    state = head.checked(state, x.shape[1])
     refuse_time_that_runs_backwards(x, dt, mask, state.started)
     state = TemporalState(*(part.clone(memory_format=torch.contiguous_format) for part in state))
     outputs = empty_outputs(head, x.shape[:2])
@@ -100,6 +101,7 @@ def settings(head: TemporalHead) -> tuple[dict[str, Any], dict[str, Any]]:
         "LONGEST": LONGEST_DT_S,
         "GAP": LONGEST_GAP_S,
         "CEILING": SURPRISE_CEILING,
+        "WIDEST": WIDEST_KAPPA,
         "EPS_N": head.norm.eps,
         "EPS_Y": head.readout_norm.eps,
         "PRECISION": PRECISION,
@@ -286,6 +288,7 @@ def _step(
     LONGEST: tl.constexpr,  # noqa: N803
     GAP: tl.constexpr,  # noqa: N803
     CEILING: tl.constexpr,  # noqa: N803
+    WIDEST: tl.constexpr,  # noqa: N803
     EPS_N: tl.constexpr,  # noqa: N803
     EPS_Y: tl.constexpr,  # noqa: N803
     PRECISION: tl.constexpr,  # noqa: N803
@@ -302,8 +305,8 @@ def _step(
     h = tl.load(slab_h + state_at, mask=own, other=0.0)
     k = tl.load(slab_k + state_at, mask=own, other=0.0)
     started = tl.load(slab_started + slot, mask=live, other=0) != 0
-    centre = vector(kappa, col, D)
-    evidence_centre = vector(evidence_kappa, col, D)
+    centre = tl.minimum(tl.maximum(vector(kappa, col, D), -WIDEST), WIDEST)
+    evidence_centre = tl.minimum(tl.maximum(vector(evidence_kappa, col, D), -WIDEST), WIDEST)
     q = exp(vector(kappa_q, col, D))
     floor = exp(2.0 * vector(kappa_sigma, col, D))
     for _ in range(0, steps):

@@ -15,17 +15,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.cell import Cell
+from models.cell import Cell, last_of
 from models.cfc import CfCCell
 from models.checkpoint import WeightsError
 from models.liquid import LiquidCell
 from models.ltc import LTCCell
-from models.rows import LONGEST_DT_S, RowLinear, checked_dt, expect_shape, log_uniform, usable_rows
+from models.rows import LONGEST_DT_S, RowLinear, checked_dt, expect_dtype, expect_shape, log_uniform, usable_rows
 from models.scan import bounded_rate, relax
 
 LONGEST_GAP_S = 60.0
 """A started row's dt counts as at most this; every time constant of the evidence has passed by then."""
-LARGEST_DIM = 8192
+LARGEST_DIM = 1024
 """Components that a checkpoint may ask for."""
 CELLS = ("liquid", "resonator", "ltc", "cfc")
 SURPRISE_CEILING = 8.0
@@ -124,7 +124,7 @@ class TemporalHead(nn.Module):
         Raises:
             WeightsError: it is none that this version knows.
         """
-        whole = [isinstance(dims.get(key), int) and 1 <= dims[key] <= LARGEST_DIM for key in ("inputs", "units")]
+        whole = [type(dims.get(key)) is int and 1 <= dims[key] <= LARGEST_DIM for key in ("inputs", "units")]
         if dims.keys() - {"inputs", "units", "cell"} or not all(whole) or dims.get("cell", "liquid") not in CELLS:
             raise WeightsError(
                 "The checkpoint's temporal head is none that this version can build.",
@@ -171,15 +171,15 @@ class TemporalHead(nn.Module):
         expect_shape("x", x, (*x.shape[:2], self.inputs), "(T, N, E)")
         expect_shape("dt", dt, (*x.shape[:2], 1), "(T, N, 1) in seconds")
         state = self.init(x.shape[1]) if state is None else state
-        expect_shape("state.h", state.h, (x.shape[1], self.units), "(N, D)")
-        x, judged = usable_rows(x.to(self.kappa_q.dtype), mask)
+        state = self.checked(state, x.shape[1])
+        x, judged = usable_rows(x.to(expect_dtype(self.kappa_q)), mask)
         seen = state.started | (judged.unsqueeze(-1).cumsum(0) > 0)
         first = ~torch.cat((state.started.unsqueeze(0), seen))[:-1]
         dt = checked_dt(torch.where(first, LONGEST_DT_S, dt.clamp(max=LONGEST_GAP_S)), x.shape[:2]).to(x.dtype)
 
         u = self.embed(x)
         w = self.memory.rate(u)
-        h = torch.cat((state.h.unsqueeze(0), relax(u, w, self.memory.kappa, dt, state.h, judged)))
+        h = torch.cat((state.h.unsqueeze(0), relax(u, w, self.memory.centre, dt, state.h, judged)))
         nu, share = surprise(u - h[:-1], dt, self.kappa_q, self.kappa_sigma)
         nu, share = torch.where(first, 1.0, nu), torch.where(first, 0.0, share)
         mean_nu = nu.mean(-1, keepdim=True)
@@ -191,12 +191,18 @@ class TemporalHead(nn.Module):
         outputs = TemporalOutput(
             logit=torch.where(judged, logit, 0.0),
             surprise=torch.where(judged, mean_nu.squeeze(-1), 1.0),
-            tau=1.0 / bounded_rate(self.memory.kappa, w),
+            tau=1.0 / bounded_rate(self.memory.centre, w),
             judged=judged,
             information=torch.where(judged, share.mean(-1), 0.0),
         )
-        state = TemporalState(h[-1], k[-1] if len(k) else state.k, state.started | judged.any(0).unsqueeze(-1))
+        state = TemporalState(h[-1].clone(), last_of(k, state.k), state.started | judged.any(0).unsqueeze(-1))
         return outputs, state, Trace(dt, z, n, k)
+
+    def checked(self, state: TemporalState, rows: int) -> TemporalState:
+        """The state of `rows` tracks in the head's own dtype; ValueError where a part has another shape."""
+        for name, part, width in (("h", state.h, self.units), ("k", state.k, self.units), ("started", state.started, 1)):
+            expect_shape(f"state.{name}", part, (rows, width), "(N, D)" if width > 1 else "(N, 1)")
+        return TemporalState(state.h.to(self.kappa_q.dtype), state.k.to(self.kappa_q.dtype), state.started.bool())
 
     def read(self, z: Tensor, n: Tensor, k: Tensor) -> Tensor:
         """What a moment says: its features z and n, z normalised, and the gathered evidence k, all (..., D) -> logit (...)."""

@@ -1,4 +1,4 @@
-"""NCPWiring: sizes and a seed in, a list of synapses out. `ltc.py` and `cfc.py` compute exactly the synapses it names.
+"""NCPWiring: sizes and a seed in, a list of synapses out. `ltc.py` computes these alone, padded to the largest fan-in; `cfc.py` masks.
 
 Sensory -> inter -> command -> motor with recurrent commands is the neural circuit policy of Lechner et al. 2020, "Neural circuit
 policies enabling auditable autonomy" (Nature Machine Intelligence 2). Neurons are numbered motor first, then command, then inter.
@@ -6,11 +6,13 @@ policies enabling auditable autonomy" (Nature Machine Intelligence 2). Neurons a
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class Synapses:
 
     def dense(self, sources: int, units: int) -> Tensor:
         """(sources, units) float: the polarity where a synapse is, 0 where none is."""
-        matrix = torch.zeros(sources, units)
+        matrix = torch.zeros((sources, units), dtype=torch.float32)
         matrix[list(self.pre), list(self.post)] = torch.tensor(self.polarity, dtype=torch.float32)
         return matrix
 
@@ -166,3 +168,21 @@ def _listed(matrix: Tensor) -> Synapses:
         raise ValueError(f"NCPWiring: expected polarities -1, 0 or +1, got {sorted(set(matrix.flatten().tolist()) - {-1, 0, 1})}")
     post, pre = matrix.t().nonzero(as_tuple=True)
     return Synapses(tuple(pre.tolist()), tuple(post.tolist()), tuple(int(p) for p in matrix[pre, post].tolist()))
+
+
+class WiringSeal(nn.Module):
+    """Goes into a state dict with the cell, so that weights of another wiring with the same shapes are refused."""
+
+    digest: Tensor
+
+    def __init__(self, wiring: NCPWiring) -> None:
+        super().__init__()
+        synapses = repr((wiring.sensory, wiring.recurrent)).encode()
+        self.register_buffer("digest", torch.tensor(int.from_bytes(hashlib.sha256(synapses).digest()[:7], "big")))
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:  # noqa: ANN401 - torch's signature
+        saved = state.get(f"{prefix}digest")
+        if saved is not None and int(saved) != int(self.digest):
+            # torch collects these and raises them together.
+            rest[-1].append(f"{prefix}digest: expected weights of the same wiring ({int(self.digest):x}), got those of {int(saved):x}")
+        super()._load_from_state_dict(state, prefix, *rest)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 
@@ -56,8 +57,8 @@ def load_model(weights: str | os.PathLike[str] | None = None, *, device: str = "
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise WeightsError("This machine has no GPU that torch can use.", expected="device cpu", got=f"device {device}")
     where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    encoder = FaceEncoder.from_metadata(metadata["dims"]["encoder"])
-    temporal = TemporalHead.from_metadata(metadata["dims"]["temporal"])
+    encoder = FaceEncoder.from_metadata(_dims(metadata, "encoder"))
+    temporal = TemporalHead.from_metadata(_dims(metadata, "temporal"))
     calibrator = Calibrator()
     checkpoint.restore(encoder, "encoder")
     checkpoint.restore(temporal, "temporal")
@@ -78,3 +79,10 @@ def load_model(weights: str | os.PathLike[str] | None = None, *, device: str = "
         ),
         device=where,
     )
+
+
+def _dims(metadata: Mapping[str, Any], net: str) -> dict[str, Any]:
+    dims = metadata["dims"].get(net)
+    if not isinstance(dims, dict):
+        raise WeightsError(f"The checkpoint does not say how its {net} is built.", expected=f"dims of {net!r}", got=repr(dims))
+    return dims

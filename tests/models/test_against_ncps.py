@@ -19,18 +19,19 @@ INPUTS, UNITS = 6, 8
 
 
 def copy_ltc(theirs: Any, **options: Any) -> LTCCell:  # noqa: ANN401 - ncps ships no types
-    """Our cell with the synapses and weights of an ncps LTCCell (explicit constraints, unit input mapping: their defaults)."""
+    """Our cell with the synapses and weights of an ncps LTCCell, explicit constraints or not; a unit input mapping is their default."""
     wiring = NCPWiring.from_dense(theirs._wiring.adjacency_matrix, theirs._wiring.sensory_adjacency_matrix)
     ours = LTCCell(wiring.inputs, wiring.units, wiring=wiring, **options)
+    positive = theirs.make_positive_fn
     with torch.no_grad():
         for bank, prefix in ((ours.sensory, "sensory_"), (ours.recurrent, "")):
             column = bank.first + torch.arange(bank.pre.shape[1]).expand_as(bank.pre)
             for name, ours_of in (("sigma", bank.sigma), ("mu", bank.mu), ("erev", bank.erev)):
                 ours_of.copy_(getattr(theirs, prefix + name)[bank.pre, column])
-            bank.log_w.copy_(getattr(theirs, prefix + "w")[bank.pre, column].log())
+            bank.log_w.copy_(positive(getattr(theirs, prefix + "w"))[bank.pre, column].log())
         ours.vleak.copy_(theirs.vleak)
-        ours.log_leak.copy_(theirs.gleak.log())
-        ours.log_cm.copy_(theirs.cm.log())
+        ours.log_leak.copy_(positive(theirs.gleak).log())
+        ours.log_cm.copy_(positive(theirs.cm).log())
     return ours
 
 
@@ -119,10 +120,9 @@ def test_as_many_rows_as_units_mixes_rows_up_in_theirs_and_not_in_ours(which: in
         mixed, _ = cell(u[0], h, dt[0].t())
         assert torch.equal(whole[:, 0], mixed)
         assert float((whole - alone).abs().max()) > 0.02
-        ours = LTCCell(INPUTS, UNITS) if which == 0 else copy_cfc(cell, CfCCell(INPUTS, UNITS))
+        ours = copy_ltc(cell) if which == 0 else copy_cfc(cell, CfCCell(INPUTS, UNITS))
         right = ours(u, dt, h)[0]
-        if which == 1:
-            torch.testing.assert_close(right[0], alone[:, 0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(right[0], alone[:, 0], atol=1e-5, rtol=0)
         for i in range(UNITS):
             assert torch.equal(ours(u[:, i : i + 1], dt[:, i : i + 1], h[i : i + 1])[0][:, 0], right[:, i])
 

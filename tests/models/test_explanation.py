@@ -35,6 +35,7 @@ def test_the_ledger_adds_up_to_the_logit(cell: str) -> None:
     outputs, _ = head(x, dt, mask)
     assert torch.equal(found.clip_logit, clip_logit(outputs.logit, mask).detach())
     torch.testing.assert_close(found.ledger.sum(0), found.clip_logit, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found.remainder, found.clip_logit - found.ledger.sum(0), atol=1e-6, rtol=0)
     assert torch.equal(found.carried, torch.zeros(3))
     assert float((found.ledger - found.alone).abs().max()) > 1e-3, "the memory adds something"
     assert torch.equal(found.ledger[~mask], torch.zeros(int((~mask).sum()))), "a moment that was not judged gives nothing"
@@ -146,6 +147,34 @@ def test_a_first_sight_is_no_evidence() -> None:
     _, state = head(x[:5], dt[:5])
     assert bool(explain(head, x[5:], dt[5:], None, state).compared.all())
     assert explain(head, x[:1], dt[:1]).window(0) is None
+
+
+def test_a_rough_read_out_gets_more_points() -> None:
+    """Far from any trained head: 16 points miss its logit by more than 1e-4."""
+    head = make_head()
+    liven(head, 9)
+    x, dt = make_clip(2, 30)
+    found = explain(head, x, dt)
+    assert float(found.remainder.abs().max()) <= 1e-4 * max(1.0, float(found.clip_logit.abs().max()))
+
+
+def test_it_explains_inside_inference_mode_and_autocast() -> None:
+    head = make_head()
+    x, dt = make_clip(2, 12)
+    plain = explain(head, x, dt)
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = explain(head, x.clone(), dt.clone(), None, head.init(2))
+    assert torch.equal(inside.ledger, plain.ledger)
+
+
+def test_an_endless_gap_of_a_known_face_counts_as_the_head_counts_it() -> None:
+    x, dt = make_clip(1, 16)
+    dt[8] = math.inf
+    endless = explain(make_head(), x, dt)
+    assert endless.window(0) is not None
+    assert bool(endless.seconds().isfinite().all())
+    dt[8] = 60.0
+    assert torch.equal(explain(make_head(), x, dt).timing, endless.timing)
 
 
 def test_nothing_judged_has_no_reasons() -> None:

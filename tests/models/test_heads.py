@@ -213,6 +213,10 @@ def test_states_are_gathered_and_scattered_by_row(name: str) -> None:
 @every_head
 def test_rates_learn_slowly_and_every_parameter_learns(name: str) -> None:
     head = make_head(name)
+    x, dt, mask = bumpy_clip()
+    torch.autograd.backward(head(x, dt, mask)[0].logit.square().sum())
+    still = [key for key, p in head.named_parameters() if p.grad is None or not bool(p.grad.any())]
+    assert still == [], "no gradient reaches them"
     rest, rates = head.parameter_groups(lr=4e-3, weight_decay=1e-2)
     assert (rest["lr"], rest["weight_decay"]) == (4e-3, 1e-2)
     assert (rates["lr"], rates["weight_decay"]) == (pytest.approx(1.2e-3), 0.0)

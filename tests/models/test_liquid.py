@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -13,7 +14,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import linear
 
+from models.cell import Cell
+from models.cfc import CfCCell
 from models.liquid import LiquidCell
+from models.ltc import LTCCell
 from models.rows import LARGEST_INPUT, LONGEST_DT_S, RowLinear
 from tests.golden.renew import HERE, liven
 
@@ -347,6 +351,62 @@ def test_ten_seeds_train_without_a_nan() -> None:
         assert all(math.isfinite(loss) for loss in losses)
         assert all(bool(p.isfinite().all()) for p in cell.parameters())
         assert sum(losses[-10:]) < sum(losses[:10])
+
+
+@pytest.mark.parametrize("wanted", ["parameter", "input"])
+@pytest.mark.parametrize(
+    "make", [lambda: make_cell(0), lambda: make_cell(3), lambda: CfCCell(INPUTS, UNITS), lambda: LTCCell(INPUTS, UNITS)]
+)
+def test_a_second_derivative_is_refused_and_never_wrong(make: Callable[[], Cell], wanted: str) -> None:
+    cell = make()
+    u, dt = make_rows(3, 4)
+    u.requires_grad_()
+    with pytest.raises(NotImplementedError, match="a second derivative was asked for"):
+        first = torch.autograd.grad(
+            cell(u, dt, cell.init(3))[0].square().sum(), u if wanted == "input" else [*cell.parameters()][-1], create_graph=True
+        )
+        torch.autograd.grad(first[0].square().sum(), next(cell.parameters()), allow_unused=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_parameters_in_less_than_fp32_are_refused(dtype: torch.dtype) -> None:
+    cell = make_cell().to(dtype)
+    u, dt = make_rows(2, 1)
+    with pytest.raises(ValueError, match=f"expected torch.float32 or torch.float64, got {dtype}"):
+        cell.step(u[0], torch.zeros(2, UNITS), dt[0])
+
+
+@both_kinds
+def test_no_learning_rate_makes_a_time_constant_nothing(resonators: int) -> None:
+    cell = make_cell(resonators)
+    u, dt = make_rows(3, 4)
+    dt[2] = 0.0
+    for kappa in (90.0, -90.0, 1e30):
+        with torch.no_grad():
+            cell.kappa.fill_(kappa)
+        assert bool(cell(u, dt, cell.init(3))[0].isfinite().all())
+
+
+@pytest.mark.parametrize("tau_s", [(0.0, 1.0), (2.0, 1.0), (-1.0, 1.0), (0.1, math.inf), (math.nan, 1.0)])
+def test_time_constants_need_a_range(tau_s: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="expected 0 < shortest <= longest, got"):
+        LiquidCell(INPUTS, UNITS, tau_s=tau_s)
+
+
+@both_kinds
+def test_a_state_is_nobody_else_s_memory(resonators: int) -> None:
+    """Neither the clip's, which it would keep alive, nor the caller's."""
+    cell = make_cell(resonators)
+    u, dt = make_rows(2, 200)
+    h0 = torch.zeros(2, UNITS)
+    with torch.inference_mode():
+        for steps in (0, 1, 200):
+            every, last = cell(u[:steps], dt[:steps], h0)
+            kept = last.clone()
+            assert last.untyped_storage().nbytes() == 4 * last.numel()
+            every.zero_()
+            h0.add_(1.0)
+            assert same_bits(last, kept)
 
 
 def test_gradcheck() -> None:

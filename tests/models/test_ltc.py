@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from models.cfc import CfCCell
 from models.ltc import LEAK, LTCCell, Solver
 from models.wiring import NCPWiring
 from tests.models.test_liquid import same_bits
@@ -262,9 +263,8 @@ def test_13_nothing_observed_is_nothing_changed(solver: Solver) -> None:
             assert same_bits(last, h0)
             _, masked = cell(u, dt, h0, torch.zeros(5, 4, dtype=torch.bool))
             assert same_bits(masked, h0)
-            if solver != "adaptive":  # torchdiffeq cannot integrate nothing
-                nobody, _ = cell(u[:, :0], dt[:, :0], cell.init(0))
-                assert nobody.shape == (5, 0, UNITS)
+            nobody, _ = cell(u[:, :0], dt[:, :0], cell.init(0))
+            assert nobody.shape == (5, 0, UNITS)
 
 
 @pytest.mark.parametrize("wiring", [None, SPARSE], ids=["dense", "ncp"])
@@ -394,3 +394,37 @@ def test_what_cannot_be_built_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match="expected torchdiffeq; install it with: pip install torchdiffeq"):
         make_cell("adaptive").step(torch.randn(2, INPUTS), torch.zeros(2, UNITS), torch.ones(2, 1))
+
+
+def test_a_masked_hour_costs_the_adaptive_solver_nothing() -> None:
+    cell = make_cell("adaptive")
+    u, dt = make_rows(2, 1)
+    h = torch.randn(2, UNITS)
+    dt[0, 1] = math.inf
+    moved = cell.step(u[0], h, dt[0], torch.tensor([True, False]))
+    assert same_bits(moved[1], h[1])
+    assert not same_bits(moved[0], h[0])
+
+
+def test_weights_of_another_wiring_are_refused() -> None:
+    """Same shapes, other synapses: the outputs would be another net's, without a word."""
+
+    def build(seed: int) -> NCPWiring:
+        sizes = {"inter": 4, "command": 3, "motor": 2, "sensory_fan_out": 2, "inter_fan_out": 2, "command_recurrent": 3, "motor_fan_in": 2}
+        return NCPWiring.build(INPUTS, **sizes, seed=seed)
+
+    one, other = (build(seed) for seed in (1, 4))
+    saved = LTCCell(INPUTS, one.units, wiring=one).state_dict()
+    LTCCell(INPUTS, one.units, wiring=one).load_state_dict(saved)
+    twin = LTCCell(INPUTS, other.units, wiring=other)
+    with pytest.raises(RuntimeError, match=r"expected weights of the same wiring|size mismatch"):
+        twin.load_state_dict(saved)
+    gates = CfCCell(INPUTS, one.units, wiring=one).state_dict()
+    with pytest.raises(RuntimeError, match="expected weights of the same wiring"):
+        CfCCell(INPUTS, other.units, wiring=other).load_state_dict(gates)
+
+
+def test_capacities_learn_slowly() -> None:
+    cell = make_cell("fused")
+    names = {id(p): name for name, p in cell.named_parameters()}
+    assert [names[id(p)] for p in cell.slow_parameters()] == ["log_cm", "log_leak"]

@@ -155,3 +155,13 @@ def test_it_works_inside_inference_mode_and_out_of_it() -> None:
 def test_there_is_room_for_somebody() -> None:
     with pytest.raises(ValueError, match="expected a capacity of at least 1, got 0"):
         TemporalSlots(make_head(), 0)
+
+
+@pytest.mark.parametrize("given", [[0.0], [0.9], [True], [[0]], torch.tensor([[0]]), torch.tensor([0.0])])
+def test_a_slot_is_a_whole_number(given: list[int] | Tensor) -> None:
+    slots = TemporalSlots(make_head(), 2)
+    slots.acquire()
+    with pytest.raises(UnknownSlot, match="expected a row of whole numbers, got"):
+        slots.step(faces(1), given, torch.zeros(1, 1))
+    with pytest.raises(UnknownSlot, match="expected a slot that is in use, got"):
+        slots.release(0.5)  # type: ignore[arg-type]

@@ -395,7 +395,7 @@ def test_other_cells_keep_the_head_s_promises(cell: str) -> None:
     ],
 )
 def test_a_checkpoint_of_other_dims_is_refused(dims: dict[str, Any]) -> None:
-    with pytest.raises(WeightsError, match="Expected inputs and units from 1 to 8192, and a cell among liquid, resonator, ltc, cfc; got"):
+    with pytest.raises(WeightsError, match="Expected inputs and units from 1 to 1024, and a cell among liquid, resonator, ltc, cfc; got"):
         TemporalHead.from_metadata(dims)
 
 
@@ -459,6 +459,30 @@ def test_rates_learn_slowly_and_without_decay() -> None:
     }
     torch.optim.AdamW([rest, rates])
     assert len(rest["params"]) + len(rates["params"]) == len(list(head.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        (((3, 39), (3, 40), (3, 1)), r"state.h: expected shape \(N, D\) = \(3, 40\), got \(3, 39\)"),
+        (((3, 40), (1, 40), (3, 1)), r"state.k: expected shape \(N, D\) = \(3, 40\), got \(1, 40\)"),
+        (((3, 40), (3, 40), (3,)), r"state.started: expected shape \(N, 1\) = \(3, 1\), got \(3,\)"),
+    ],
+)
+@pytest.mark.parametrize("cell", ["liquid", "ltc", "cfc"])
+def test_every_part_of_a_state_is_checked(cell: str, state: tuple[tuple[int, ...], ...], said: str) -> None:
+    h, k, started = (torch.zeros(shape) for shape in state)
+    x, dt = make_clip(3, 2)
+    with pytest.raises(ValueError, match=said):
+        TemporalHead(E, D, cell)(x, dt, None, TemporalState(h, k, started.bool()))
+
+
+def test_a_state_of_another_dtype_is_taken_in_the_head_s_own() -> None:
+    head = make_head()
+    x, dt = make_clip(3, 4)
+    _, state = head(x[:2], dt[:2])
+    _, after = head(x[2:], dt[2:], None, TemporalState(state.h.double(), state.k.double(), state.started))
+    assert all_same_bits(after, head(x[2:], dt[2:], None, state)[1])
 
 
 @pytest.mark.parametrize(
