@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from models.cell import Cell, Flow
-from models.ltc import LANES, sigmoid_
+from models.lanes import LANES, sigmoid_
 from models.rows import LONGEST_DT_S, differentiable_once, expect_shape, log_uniform, row_affine
 from models.wiring import NCPWiring, WiringSeal
 

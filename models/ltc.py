@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from models.cell import Cell, Flow
+from models.lanes import GRAIN, LANES, aligned, sigmoid_
 from models.rows import differentiable_once, expect_shape, log_uniform
 from models.wiring import FanIn, NCPWiring, Synapses, WiringSeal
 
@@ -30,10 +31,6 @@ RK4_REACH = 1.5
 (the growth is linear in each stage's conductance, so its corners prove it, up to 2.7), and 0.27, near its least, when all stays open."""
 MOST_STEPS = 20_000
 """Steps that dopri5 may take for one observation before it is refused."""
-GRAIN = 32768
-"""Elements below which torch keeps an operation on one thread (at::internal::GRAIN_SIZE)."""
-LANES = 32
-"""Two AVX-512 registers of floats: what torch's vectorised loops take at once; the rest of a tensor goes through other code."""
 
 
 class LTCCell(Cell):
@@ -298,28 +295,6 @@ def _opened(v: Tensor, slope: Tensor, shift: Tensor, pre: Tensor | None) -> tupl
     opened = aligned(v, (v.shape[0], *slope.shape))
     torch.addcmul(shift, slope, source, out=opened)
     return source, sigmoid_(opened)
-
-
-def aligned(like: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """An empty tensor whose memory goes on to a whole number of LANES."""
-    size = math.prod(shape)
-    return like.new_empty(shape) if size % LANES == 0 else like.new_empty(-(-size // LANES) * LANES)[:size].view(shape)
-
-
-def sigmoid_(x: Tensor) -> Tensor:
-    """In-place sigmoid of an `aligned` tensor, to its end and beyond.
-
-    torch computes the last size % 32 numbers of a thread's share by other code, so a row's bits would depend on its batch. A tenth of
-    the time of tanh, which has no such tail.
-    """
-    size, threads = -(-x.numel() // LANES) * LANES, torch.get_num_threads()
-    whole = x if x.numel() == size else x.as_strided((size,), (1,))
-    if size < GRAIN or threads == 1 or x.device.type != "cpu" or (size >= threads * GRAIN and size % (threads * LANES) == 0):
-        whole.sigmoid_()
-    else:
-        for part in torch.split(whole.view(-1), GRAIN):
-            part.sigmoid_()
-    return x
 
 
 def _sizes(v: Tensor, row: int) -> list[int]:

@@ -26,7 +26,7 @@ PRECISION = "ieee"
 """Of the products: one fp32 after the other. "tf32x3" is a quarter of the instructions; nobody has yet measured what it does to a logit."""
 MOST_UNITS = 128
 """Wider, the weights of a layer no longer fit a multiprocessor."""
-AT_ONCE = 64
+COMPONENTS_AT_ONCE = 64
 """Components of an embedding multiplied at once: facenet's 512 would not fit either."""
 NO_SLOT = -1
 """Slot of a row that fills up a batch: read from nowhere, never judged, written nowhere."""
@@ -94,7 +94,7 @@ def settings(head: TemporalHead) -> tuple[dict[str, Any], dict[str, Any]]:
     constants = {
         "E": head.inputs,
         "D": head.units,
-        "E_WIDE": min(AT_ONCE, _wide(head.inputs)),
+        "E_WIDE": min(COMPONENTS_AT_ONCE, _wide(head.inputs)),
         "D_WIDE": _wide(head.units),
         "ROWS": ROWS,
         "LARGEST": LARGEST_INPUT,

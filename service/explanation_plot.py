@@ -169,7 +169,6 @@ class _Seen:
     """NaN on a first observation, which can surprise nobody."""
     tau: Floats
     """(moments, D) seconds."""
-    masked: Floats
     """Media seconds of the moments that were not judged."""
 
 
@@ -180,11 +179,10 @@ def _seen(explanation: Explanation, track: int, start_s: float) -> _Seen:
         raise ValueError(f"track: expected 0 to {tracks - 1}, a column of the explanation, got {track}")
     judged = outputs.judged[:, track].cpu().numpy()
     times = explanation.seconds()[:, track].cpu().numpy() + start_s
-    every = (outputs.logit, explanation.evenly, explanation.ledger, explanation.alone, outputs.surprise, outputs.information, outputs.tau)
-    logit, evenly, ledger, alone, surprise, information, tau = (part[:, track].double().cpu().numpy()[judged] for part in every)
-    # The head says exactly this of a first observation, and of nothing else: to know nothing, and to be as surprised as usual.
-    surprise = np.where((surprise == 1.0) & (information == 0.0), np.nan, surprise)
-    return _Seen(np.flatnonzero(judged), times[judged], logit, evenly, ledger, alone, surprise, tau, times[~judged])
+    every = (outputs.logit, explanation.evenly, explanation.ledger, explanation.alone, outputs.surprise, explanation.compared, outputs.tau)
+    logit, evenly, ledger, alone, surprise, compared, tau = (part[:, track].double().cpu().numpy()[judged] for part in every)
+    surprise = np.where(compared > 0.0, surprise, np.nan)  # a first sight's is 1 by convention
+    return _Seen(np.flatnonzero(judged), times[judged], logit, evenly, ledger, alone, surprise, tau)
 
 
 def _sentences(explanation: Explanation, track: int, seen: _Seen, start_s: float) -> list[str]:
@@ -411,7 +409,7 @@ def _draw_moments(axes: Axes, seen: _Seen, refused_s: Sequence[float]) -> None:
             if b - a > 0.1 * (seen.times[-1] - seen.times[0]):
                 halo(axes.text((a + b) / 2, 0.5, f"nothing for {b - a:.1f} s", ha="center", va="center", fontsize=8, color=INK))
     axes.vlines(seen.times, 0.12, 0.88, color=JUDGED, lw=0.9)
-    refused = np.concatenate([seen.masked, np.asarray(refused_s, dtype=np.float64)])
+    refused = np.asarray(refused_s, dtype=np.float64)
     if len(refused):
         axes.plot(refused, np.full(len(refused), 0.5), ls="", marker="x", ms=5, mew=1.3, color=SUSPICIOUS)
         words = "x: seen, but not fit to judge"

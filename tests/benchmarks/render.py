@@ -9,6 +9,8 @@ from typing import Any
 
 from rich.table import Table as RichTable
 
+from tests.benchmarks.bench_xor import PUBLISHED
+
 Rows = Sequence[dict[str, Any]]
 IN_README = ("walk", "timeline", "decode", "liquid", "seconds", "xor")
 READERS = {
@@ -222,16 +224,23 @@ def _error(found: dict[str, Any]) -> str:
 
 
 def _xor(rows: Rows) -> Table:
-    cells = tuple(
+    """What was measured, then what was published."""
+    cells = [
         (
             row["model"],
-            f"{row['accuracy']:.2f} ± {row['sd']:.2f}",
-            f"{row['parameters']:,}".replace(",", " ") if "parameters" in row else "-",
+            _spread(row["accuracy"], row["sd"]),
+            f"{row['parameters']:,}".replace(",", " "),
             str(row["epochs"]),
+            str(row["seeds"]),
         )
         for row in rows
-    )
-    return Table("event-based XOR, test accuracy in %", ("model", "accuracy", "parameters", "epochs"), cells)
+    ]
+    cells += [(name, _spread(*found), "-", "200", "5") for name, found in PUBLISHED.items()]
+    return Table("event-based XOR, test accuracy in %", ("model", "accuracy", "parameters", "epochs", "seeds"), tuple(cells))
+
+
+def _spread(mean: float, sd: float) -> str:
+    return f"{mean:.2f} ± {sd:.2f}"
 
 
 def _as_it_is(title: str, rows: Rows) -> Table:

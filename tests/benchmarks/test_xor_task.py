@@ -36,7 +36,7 @@ def test_a_small_run_makes_rows() -> None:
     assert rows[0]["model"] == "liquid with resonators"
     assert rows[0]["parameters"] < 20_000
     assert 20.0 < rows[0]["accuracy"] < 80.0, "two batches teach nothing"
-    assert {row["model"]: row["accuracy"] for row in rows}["LTC (paper)"] == 49.11
+    assert [row["model"] for row in rows] == ["liquid with resonators"]
 
 
 def test_the_last_event_is_what_the_head_reads() -> None:
