@@ -169,7 +169,6 @@ class _Seen:
     """NaN on a first observation, which can surprise nobody."""
     tau: Floats
     """(moments, D) seconds."""
-    """Media seconds of the moments that were not judged."""
 
 
 def _seen(explanation: Explanation, track: int, start_s: float) -> _Seen:

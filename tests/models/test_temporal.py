@@ -422,7 +422,7 @@ def test_gradients_are_bounded_at_every_dt(dt: float) -> None:
     outputs, _ = head(x, times)
     torch.autograd.backward(outputs.logit.square().sum())
     grads = [x.grad, *(p.grad for p in head.parameters())]
-    assert all(g is not None and bool(g.isfinite().all()) and float(g.abs().max()) < 1e4 for g in grads)
+    assert all(g is not None and bool(g.isfinite().all()) and float(g.abs().max()) < 100.0 for g in grads)  # 40 at dt = 0, 2 at 60 s
 
 
 @pytest.mark.parametrize("cell", ["liquid", "resonator", "ltc", "cfc"])
