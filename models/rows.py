@@ -102,9 +102,14 @@ class RowLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features); autocast is off inside: these layers are tiny and feed a long memory."""
-        with torch.autocast(input.device.type, enabled=False):
-            rows = input.to(self.weight.dtype).reshape(-1, input.shape[-1])
-            return row_affine(rows, self.weight, self.bias).reshape(*input.shape[:-1], self.out_features)
+        if torch.is_autocast_enabled(input.device.type):  # entering it costs more than a row's product, so only where it matters
+            with torch.autocast(input.device.type, enabled=False):
+                return self._affine(input)
+        return self._affine(input)
+
+    def _affine(self, input: Tensor) -> Tensor:
+        rows = input.to(self.weight.dtype).reshape(-1, input.shape[-1])
+        return row_affine(rows, self.weight, self.bias).reshape(*input.shape[:-1], self.out_features)
 
 
 BLOCK = 16
