@@ -167,7 +167,10 @@ class TemporalHead(nn.Module):
     def trace(
         self, x: Tensor, dt: Tensor, mask: Tensor | None = None, state: TemporalState | None = None
     ) -> tuple[TemporalOutput, TemporalState, Trace]:
-        """`forward`, and what lies between: for who explains it."""
+        """`forward`, and what lies between: for who explains it. Autocast is off inside, for the sake of the states."""
+        if torch.is_autocast_enabled(x.device.type):
+            with torch.autocast(x.device.type, enabled=False):
+                return self.trace(x, dt, mask, state)
         expect_shape("x", x, (*x.shape[:2], self.inputs), "(T, N, E)")
         expect_shape("dt", dt, (*x.shape[:2], 1), "(T, N, 1) in seconds")
         state = self.init(x.shape[1]) if state is None else state

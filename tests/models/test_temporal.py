@@ -267,14 +267,19 @@ def test_11_the_unit_of_time_is_a_convention() -> None:
     torch.testing.assert_close(1000.0 * kiloseconds.tau, seconds.tau, atol=1e-5, rtol=1e-4)
 
 
-def test_12_autocast_changes_no_bit() -> None:
-    head = make_head()
+@pytest.mark.parametrize("cell", ["liquid", "resonator", "ltc", "cfc"])
+def test_12_autocast_changes_no_bit(cell: str) -> None:
+    torch.manual_seed(0)
+    head = TemporalHead(E, D, cell)
+    liven(head.evidence, 3)
     x, dt = make_clip(4, 10)
     plain, plain_state = head(x, dt)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         cast, state = head(x, dt.double())
+        torch.autograd.backward(cast.logit.sum())
     assert all_same_bits(state, plain_state)
     assert same_bits(cast.logit, plain.logit)
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in head.evidence.parameters())
 
 
 def test_13_nothing_judged_is_a_defined_answer() -> None:
