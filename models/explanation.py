@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from models.liquid import LiquidCell
+from models.rows import first_sights
 from models.temporal import LONGEST_GAP_S, TemporalHead, TemporalOutput, TemporalState, Trace, clip_logit
 
 POINTS = (16, 64, 256)
@@ -96,7 +97,7 @@ def explain(head: TemporalHead, x: Tensor, dt: Tensor, mask: Tensor | None = Non
     x, dt, state = x.clone(), dt.clone(), TemporalState(*(part.clone() for part in state))
     with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
         outputs, _, parts = head.trace(x, dt, mask, state)
-        compared = _compared(state, outputs.judged)
+        compared = outputs.judged & ~first_sights(state.started, outputs.judged).squeeze(-1)
         evenly, _ = head(x, _evenly(dt, compared), mask, state)
         clip = clip_logit(outputs.logit, outputs.judged)
         weight = outputs.judged / outputs.judged.sum(0).clamp(min=1)
@@ -134,12 +135,6 @@ def _mean_slope(head: TemporalHead, z: Tensor, n: Tensor, k: Tensor, points: int
             (gradient,) = torch.autograd.grad(head.read(z, n, part).sum(), part)
         slope += weight / 2.0 * gradient
     return slope
-
-
-def _compared(state: TemporalState, judged: Tensor) -> Tensor:
-    """Judged moments (T, N) of tracks that had been seen before."""
-    started = torch.cat((state.started.transpose(0, 1), state.started.squeeze(-1) | (judged.cumsum(0) > 0)))
-    return started[:-1] & judged
 
 
 def _evenly(dt: Tensor, compared: Tensor) -> Tensor:

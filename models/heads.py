@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from models.cell import Cell
 from models.liquid import LiquidCell
-from models.rows import LONGEST_DT_S, RowLinear, checked_dt, expect_shape, log_uniform, usable_rows
+from models.rows import LONGEST_DT_S, RowLinear, checked_dt, expect_shape, first_sights, log_uniform, usable_rows
 from models.temporal import LONGEST_GAP_S, NOISE_FLOORS, RATE_LR_FACTOR, TemporalOutput, evidence_cell, surprise, surprise_features
 
 Front = Literal["difference", "rate", "innovation"]
@@ -155,8 +155,7 @@ class Head(nn.Module):
         expect_shape("state.front", state.front, (x.shape[1], self.front.size), "(N, F)")
         expect_shape("state.memory", state.memory, (x.shape[1], *self.memory_shape), "(N, ...)")
         x, judged = usable_rows(x.to(self.embed.weight.dtype), mask)
-        seen = state.started | (judged.unsqueeze(-1).cumsum(0) > 0)
-        first = ~torch.cat((state.started.unsqueeze(0), seen))[:-1]
+        first = first_sights(state.started, judged)
         dt = checked_dt(torch.where(first, LONGEST_DT_S, dt.clamp(max=LONGEST_GAP_S)), x.shape[:2]).to(x.dtype)
         with torch.autocast(x.device.type, enabled=False):
             change = self.front(x, dt, first, judged, state.front)

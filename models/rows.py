@@ -60,6 +60,12 @@ def expect_mask(mask: Tensor | None, rows: torch.Size) -> None:
         raise ValueError(f"mask: expected dtype torch.bool, got {mask.dtype}")
 
 
+def first_sights(started: Tensor, judged: Tensor) -> Tensor:
+    """Moments at which a row has not been seen before, (T, N, 1) bool: started (N, 1) bool says who had been, judged (T, N) who is now."""
+    seen = started | (judged.unsqueeze(-1).cumsum(0) > 0)
+    return ~torch.cat((started.unsqueeze(0), seen))[:-1]
+
+
 def expect_shape(name: str, tensor: Tensor, shape: tuple[int, ...], meaning: str) -> None:
     """ValueError that names the tensor, what was expected and what came."""
     if tuple(tensor.shape) != shape:

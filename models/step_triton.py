@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from models.liquid import WIDEST_KAPPA
-from models.rows import LARGEST_INPUT, LONGEST_DT_S, checked_dt, expect_mask, expect_shape, usable_rows
+from models.rows import LARGEST_INPUT, LONGEST_DT_S, checked_dt, expect_mask, expect_shape, first_sights, usable_rows
 from models.scan_triton import exp, expm1, function, kernel, on, rate_of, tanh
 from models.temporal import LONGEST_GAP_S, SURPRISE_CEILING, TemporalHead, TemporalOutput, TemporalState
 
@@ -140,9 +140,7 @@ def refuse_time_that_runs_backwards(x: Tensor, dt: Tensor, mask: Tensor | None, 
     if bool((dt >= 0).all()):
         return
     _, judged = usable_rows(x, mask)
-    seen = started | (judged.unsqueeze(-1).cumsum(0) > 0)
-    first = ~torch.cat((started.unsqueeze(0), seen))[:-1]
-    checked_dt(torch.where(first, LONGEST_DT_S, dt), x.shape[:2])
+    checked_dt(torch.where(first_sights(started, judged), LONGEST_DT_S, dt), x.shape[:2])
 
 
 def _whole(part: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from models.cfc import CfCCell
 from models.checkpoint import WeightsError
 from models.liquid import LiquidCell
 from models.ltc import LTCCell
-from models.rows import LONGEST_DT_S, RowLinear, checked_dt, expect_dtype, expect_shape, log_uniform, usable_rows
+from models.rows import LONGEST_DT_S, RowLinear, checked_dt, expect_dtype, expect_shape, first_sights, log_uniform, usable_rows
 from models.scan import bounded_rate, relax
 
 LONGEST_GAP_S = 60.0
@@ -176,8 +176,7 @@ class TemporalHead(nn.Module):
         state = self.init(x.shape[1]) if state is None else state
         state = self.checked(state, x.shape[1])
         x, judged = usable_rows(x.to(expect_dtype(self.kappa_q)), mask)
-        seen = state.started | (judged.unsqueeze(-1).cumsum(0) > 0)
-        first = ~torch.cat((state.started.unsqueeze(0), seen))[:-1]
+        first = first_sights(state.started, judged)
         dt = checked_dt(torch.where(first, LONGEST_DT_S, dt.clamp(max=LONGEST_GAP_S)), x.shape[:2]).to(x.dtype)
 
         u = self.embed(x)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from tests.benchmarks import gallery
-from tests.models.test_liquid import same_bits
+from tests.models.contracts import same_bits
 
 
 def test_a_time_constants_follow_the_input_within_their_bounds() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models.cfc import Activation, CfCCell, Mode
 from models.wiring import NCPWiring
-from tests.models.test_liquid import same_bits
+from tests.models.contracts import keeps_poison_in_its_row, refuses_time_that_runs_backwards, same_bits
 from tests.models.test_ltc import SPARSE, jacobians, make_rows, threads
 
 INPUTS, UNITS = 6, 8
@@ -74,27 +74,13 @@ def test_03_no_rate_however_wild_makes_a_gradient_that_is_not_finite(mode: Mode)
 
 @pytest.mark.parametrize(("dt", "said"), [(-1e-6, "got -1e-06"), (math.nan, "got NaN")])
 def test_04_time_that_runs_backwards_is_refused(dt: float, said: str) -> None:
-    u, good = make_rows(3, 1)
-    good[0, 1] = dt
-    with pytest.raises(ValueError, match=rf"dt: expected seconds >= 0 .*{said}"):
-        make_cell().step(u[0], torch.zeros(3, UNITS), good[0])
+    refuses_time_that_runs_backwards(make_cell(), dt, said)
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("poison", [math.nan, -math.inf])
 def test_05_a_row_that_is_no_number_is_masked_and_touches_no_other(poison: float, mode: Mode) -> None:
-    cell = make_cell(mode)
-    u, dt = make_rows(5, 1)
-    h = torch.randn(5, UNITS)
-    clean = cell.step(u[0], h, dt[0])
-    bad = u[0].clone()
-    bad[2, 3] = poison
-    got = cell.step(bad, h, dt[0])
-    others = torch.tensor([0, 1, 3, 4])
-    assert same_bits(got[2], h[2])
-    assert same_bits(got[others], clean[others])
-    torch.autograd.backward(got.sum())
-    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in cell.parameters())
+    keeps_poison_in_its_row(make_cell(mode), poison)
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])

@@ -12,7 +12,7 @@ from torch import Tensor
 from models.attention_head import TransformerHead
 from models.heads import CellHead, GRUDHead, GRUHead, Head, HeadState, LSTMHead, log_dt
 from models.temporal import TemporalHead, TemporalOutput
-from tests.models.test_liquid import same_bits
+from tests.models.contracts import same_bits
 from tests.models.test_temporal import make_clip
 
 E, D = 128, 12

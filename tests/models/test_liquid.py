@@ -20,6 +20,7 @@ from models.liquid import LiquidCell
 from models.ltc import LTCCell
 from models.rows import LARGEST_INPUT, LONGEST_DT_S, RowLinear
 from tests.golden.renew import HERE, liven
+from tests.models.contracts import keeps_poison_in_its_row, refuses_time_that_runs_backwards, same_bits
 
 INPUTS, UNITS = 6, 8
 seconds = st.floats(min_value=0.0, max_value=3600.0, width=32)
@@ -41,11 +42,6 @@ def make_rows(rows: int, steps: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     dt = 0.2 * torch.rand((steps, rows, 1), generator=generator) ** 3
     return torch.randn((steps, rows, INPUTS), generator=generator), dt
-
-
-def same_bits(a: Tensor, b: Tensor) -> bool:
-    """Equal to the last bit: unlike torch.equal, tells 0.0 from -0.0."""
-    return a.dtype == b.dtype and a.shape == b.shape and torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8))
 
 
 @both_kinds
@@ -82,28 +78,13 @@ def test_03_gradients_are_finite_at_every_dt(resonators: int, dt: float) -> None
 
 @pytest.mark.parametrize(("dt", "said"), [(-1e-6, "got -1e-06"), (-math.inf, "got -inf"), (math.nan, "got NaN")])
 def test_04_time_that_runs_backwards_is_refused(dt: float, said: str) -> None:
-    cell = make_cell()
-    u, good = make_rows(3, 1)
-    good[0, 1] = dt
-    with pytest.raises(ValueError, match=rf"dt: expected seconds >= 0 .*{said}"):
-        cell.step(u[0], cell.init(3), good[0])
+    refuses_time_that_runs_backwards(make_cell(), dt, said)
 
 
 @both_kinds
 @pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf, 10 * LARGEST_INPUT])
 def test_05_a_row_that_is_no_number_is_masked_and_touches_no_other(resonators: int, poison: float) -> None:
-    cell = make_cell(resonators)
-    u, dt = make_rows(5, 1)
-    h = torch.randn(5, UNITS)
-    clean = cell.step(u[0], h, dt[0])
-    bad = u[0].clone()
-    bad[2, 3] = poison
-    got = cell.step(bad, h, dt[0])
-    others = torch.tensor([0, 1, 3, 4])
-    assert same_bits(got[2], h[2])
-    assert same_bits(got[others], clean[others])
-    torch.autograd.backward(got.sum())
-    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in cell.parameters())
+    keeps_poison_in_its_row(make_cell(resonators), poison)
 
 
 @both_kinds

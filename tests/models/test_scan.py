@@ -15,7 +15,7 @@ from torch import Tensor
 
 from models import rows as rows_module
 from models.scan import bounded_rate, relax, resonate
-from tests.models.test_liquid import same_bits
+from tests.models.contracts import same_bits
 
 
 class Inputs(NamedTuple):

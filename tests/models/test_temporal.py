@@ -17,7 +17,7 @@ from models.liquid import LiquidCell
 from models.temporal import TemporalHead, TemporalOutput, TemporalState, clip_logit
 from tests.benchmarks.seconds_task import make_clips
 from tests.golden.renew import HERE, liven
-from tests.models.test_liquid import same_bits
+from tests.models.contracts import same_bits
 
 E, D = 128, 40
 

@@ -24,7 +24,7 @@ from models import scan_cpu, slots
 from models.rows import LONGEST_DT_S
 from models.slots import TemporalSlots
 from models.temporal import TemporalHead, TemporalOutput, TemporalState
-from tests.models.test_liquid import same_bits
+from tests.models.contracts import same_bits
 from tests.models.test_scan import KINDS, Inputs, make
 from tests.models.test_temporal import all_same_bits, make_clip, make_head
 from tests.support import ROOT, require
