@@ -98,7 +98,7 @@ def explain(head: TemporalHead, x: Tensor, dt: Tensor, mask: Tensor | None = Non
     with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
         outputs, _, parts = head.trace(x, dt, mask, state)
         compared = outputs.judged & ~first_sights(state.started, outputs.judged).squeeze(-1)
-        evenly, _ = head(x, _evenly(dt, compared), mask, state)
+        evenly, _, _ = head.trace(x, _evenly(dt, compared), mask, state)  # the same arithmetic, on a GPU too
         clip = clip_logit(outputs.logit, outputs.judged)
         weight = outputs.judged / outputs.judged.sum(0).clamp(min=1)
         alone = weight * head.read(parts.z, parts.n, torch.zeros_like(parts.k))
