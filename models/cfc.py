@@ -83,7 +83,6 @@ class CfCCell(Cell):
             raise ValueError(f"CfCCell: expected 0 or more backbone layers of at least 1 unit, got {layers} of {backbone_units}")
         self.mode: Mode = mode
         self.activation: Activation = activation
-        self.fastest = 10.0 / tau_s[0]
         widths = [inputs + units] + [backbone_units] * layers
         self.backbone = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         heads = 1 if mode == "pure" else 4
@@ -92,6 +91,7 @@ class CfCCell(Cell):
             for part in layer.weight.detach().split(layer.out_features if layer is not self.heads else units):
                 nn.init.xavier_uniform_(part)
         rate = torch.exp(-log_uniform(units, *tau_s))
+        self.fastest = 10.0 / tau_s[0]
         if mode == "pure":
             self.w_tau = nn.Parameter(rate)
             self.asymptote = nn.Parameter(torch.ones(units))

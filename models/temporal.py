@@ -31,7 +31,7 @@ CELLS = ("liquid", "resonator", "ltc", "cfc")
 SURPRISE_CEILING = 8.0
 NOISE_FLOORS = (0.02, 0.2)
 """Initial standard deviations of what is not motion; motion's own, given for ever, is 1. With one floor for all units, 0.22, a head never
-learned short intervals: 18 % error on bursts, where a spread leaves about 9 % (tests/benchmarks/bench_seconds.py)."""
+learned short intervals: 18 % error on bursts, where a spread leaves 8 % (tests/benchmarks/bench_seconds.py)."""
 RATE_LR_FACTOR = 0.3
 
 
