@@ -12,7 +12,13 @@ from torch import Tensor
 
 from models.cfc import Activation, CfCCell, Mode
 from models.wiring import NCPWiring
-from tests.models.contracts import keeps_poison_in_its_row, refuses_time_that_runs_backwards, same_bits
+from tests.models.contracts import (
+    keeps_poison_in_its_row,
+    learns_irregular_time,
+    refuses_time_that_runs_backwards,
+    same_bits,
+    streams_as_the_clip,
+)
 from tests.models.test_ltc import SPARSE, jacobians, make_rows, threads
 
 INPUTS, UNITS = 6, 8
@@ -145,18 +151,7 @@ def test_08_two_half_steps_miss_one_whole_step_by_this_much(mode: Mode, least: f
 
 @pytest.mark.parametrize("mode", MODES)
 def test_09_a_stream_is_the_clip_and_can_be_resumed(mode: Mode) -> None:
-    cell = make_cell(mode)
-    u, dt = make_rows(4, 30)
-    mask = torch.rand(30, 4, generator=torch.Generator().manual_seed(2)) > 0.2
-    clip, last = cell(u, dt, cell.init(4), mask)
-    h = cell.init(4)
-    for t in range(30):
-        h = cell.step(u[t], h, dt[t], mask[t])
-        assert same_bits(h, clip[t])
-    _, middle = cell(u[:20], dt[:20], cell.init(4), mask[:20])
-    resumed, resumed_last = cell(u[20:], dt[20:], middle, mask[20:])
-    assert same_bits(resumed, clip[20:])
-    assert same_bits(resumed_last, last)
+    streams_as_the_clip(make_cell(mode))
 
 
 @pytest.mark.parametrize("mode", ["default", "no_gate"])
@@ -243,24 +238,8 @@ def test_an_absent_synapse_has_exactly_no_influence(mode: Mode) -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_training_on_irregular_time_reaches_no_nan(seed: int) -> None:
-    """Which of two inputs was on for longer? Half of all dt are duplicates or outages."""
     torch.manual_seed(seed)
-    cell, readout = CfCCell(2, 6, backbone_units=12), torch.nn.Linear(6, 1)
-    optimiser = torch.optim.Adam([*cell.parameters(), *readout.parameters()], 0.02)
-    losses = []
-    for _ in range(60):
-        u = torch.randint(0, 2, (8, 32, 1)).float()
-        u = torch.cat((u, 1 - u), -1)
-        dt = torch.tensor([0.0, 1 / 30, 0.3, 60.0])[torch.tensor([0.2, 0.4, 0.3, 0.1]).multinomial(8 * 32, True)].view(8, 32, 1)
-        label = ((u[..., :1] - 0.5) * dt.clamp(max=1)).sum(0) > 0
-        _, last = cell(u, dt, cell.init(32))
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(readout(last), label.float())
-        optimiser.zero_grad()
-        torch.autograd.backward(loss)
-        optimiser.step()
-        losses.append(float(loss.detach()))
-    assert all(bool(p.isfinite().all()) for p in cell.parameters())
-    assert sum(losses[-10:]) / 10 < 0.66
+    learns_irregular_time(CfCCell(2, 6, backbone_units=12), 60, 0.66)
 
 
 def test_what_cannot_be_built_is_named() -> None:

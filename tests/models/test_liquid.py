@@ -20,7 +20,7 @@ from models.liquid import LiquidCell
 from models.ltc import LTCCell
 from models.rows import LARGEST_INPUT, LONGEST_DT_S, RowLinear
 from tests.golden.renew import HERE, liven
-from tests.models.contracts import keeps_poison_in_its_row, refuses_time_that_runs_backwards, same_bits
+from tests.models.contracts import keeps_poison_in_its_row, refuses_time_that_runs_backwards, same_bits, streams_as_the_clip
 
 INPUTS, UNITS = 6, 8
 seconds = st.floats(min_value=0.0, max_value=3600.0, width=32)
@@ -134,18 +134,7 @@ def test_08_two_steps_with_one_input_are_one_long_step(resonators: int, a: float
 
 @both_kinds
 def test_09_a_stream_is_the_clip_and_can_be_resumed(resonators: int) -> None:
-    cell = make_cell(resonators)
-    u, dt = make_rows(4, 50)
-    mask = torch.rand(50, 4, generator=torch.Generator().manual_seed(2)) > 0.2
-    clip, last = cell(u, dt, cell.init(4), mask)
-    h = cell.init(4)
-    for t in range(50):
-        h = cell.step(u[t], h, dt[t], mask[t])
-        assert same_bits(h, clip[t])
-    _, middle = cell(u[:20], dt[:20], cell.init(4), mask[:20])
-    resumed, resumed_last = cell(u[20:], dt[20:], middle, mask[20:])
-    assert same_bits(resumed, clip[20:])
-    assert same_bits(resumed_last, last)
+    streams_as_the_clip(make_cell(resonators))
 
 
 @settings(max_examples=20, deadline=None)
@@ -369,9 +358,10 @@ def test_no_learning_rate_makes_a_time_constant_nothing(resonators: int) -> None
 
 
 @pytest.mark.parametrize("tau_s", [(0.0, 1.0), (2.0, 1.0), (-1.0, 1.0), (0.1, math.inf), (math.nan, 1.0)])
-def test_time_constants_need_a_range(tau_s: tuple[float, float]) -> None:
+@pytest.mark.parametrize("kind", [LiquidCell, LTCCell, CfCCell])
+def test_time_constants_need_a_range(kind: type[LiquidCell | LTCCell | CfCCell], tau_s: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="expected 0 < shortest <= longest, got"):
-        LiquidCell(INPUTS, UNITS, tau_s=tau_s)
+        kind(INPUTS, UNITS, tau_s=tau_s)
 
 
 @both_kinds
