@@ -27,6 +27,8 @@ class Calibrator(nn.Module):
     """(3,) log-odds: a whole track is manipulated; a one-second stretch is; below the third a track is not even suspicious."""
     surprise_unit: Tensor
     """Median surprise of real faces as the head measures it; a score's surprise is in these units."""
+    farthest: Tensor
+    """An embedding whose `EncoderOutput.distance` is beyond this is of no face that the nets know; it is not judged."""
     target_fpr: Tensor
     """The share of real clips that the thresholds were set to accuse."""
 
@@ -37,6 +39,7 @@ class Calibrator(nn.Module):
         self.register_buffer("artefact_tau_s", torch.tensor(1.0, dtype=torch.float64))
         self.register_buffer("surprise_unit", torch.tensor(1.0, dtype=torch.float64))
         self.register_buffer("thresholds", torch.zeros(3, dtype=torch.float64))
+        self.register_buffer("farthest", torch.tensor(math.inf, dtype=torch.float64))
         self.register_buffer("target_fpr", torch.tensor(0.01, dtype=torch.float64))
 
     def smooth(self, running: float | None, artefact: float, dt: float) -> float:
@@ -56,6 +59,10 @@ class Calibrator(nn.Module):
         half = Z95 * math.sqrt(max(float(x @ self.covariance @ x), 0.0) + max(sampling_variance, 0.0))
         centre = self.logit(artefact, temporal)
         return centre - half, centre + half
+
+    def familiar(self, distance: float) -> bool:
+        """Whether an embedding at this distance is like those of the faces that the nets were made with."""
+        return distance <= float(self.farthest)
 
     @property
     def track_logit(self) -> float:

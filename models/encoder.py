@@ -1,9 +1,10 @@
-"""FaceEncoder: aligned crops in, Embedding, artefact logit and blend map out. Trained by `pipelines/training`; called by `analysis.py`.
+"""FaceEncoder: aligned crops in; Embedding, artefact logit, blend maps and facial points out. Called by `analysis.py` and the trainings.
 
 A small residual net trained from scratch: early-heavy and shallow, because the trace of a blend is local (Chai et al. 2020, "What makes
-fake images detectable?"); a fixed high-pass beside the RGB stem; and a map of the blend at stride 8, whose dense supervision stands in
-for the pretraining we do not have (Li et al. 2020, "Face X-ray"). What the map says *inside* the face against *outside* of it enters the
-logit, so that a property of the whole clip (its codec, its sharpness) cancels out.
+fake images detectable?"), with a fixed high-pass beside the RGB stem. Three dense tasks stand in for the pretraining we do not have: what
+was blended in and where its seam runs (Li et al. 2020, "Face X-ray"), whether two places come from one source (Zhao et al. 2021, "Learning
+self-consistency for deepfake detection"), and where the facial points are. The logit reads what is *inside* the face against what is
+*outside* of it, so that a property of the whole clip (its codec, its sharpness) cancels out.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from torch.nn.functional import conv2d, interpolate, normalize, relu
 
 from models.checkpoint import WeightsError
 
-# The inner face of the aligned 160 px crop, as shares of its side: eyes to chin, temple to temple.
-INNER_BOX = (0.26, 0.74, 0.34, 0.82)
+# Half axes of the ellipses about the crop's centre, as shares of its side: within the first lies the face whatever a swap's mask is, beyond
+# the second lies none of it (crop version 2: a mean face's jaw is 0.31 to the side of the centre, its chin 0.42 below).
+INNER_AXES = (0.24, 0.34)
+OUTER_AXES = (0.33, 0.46)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,8 @@ class EncoderDims:
     embedding: int = 128
     widths: tuple[int, int, int, int] = (24, 48, 96, 160)
     depths: tuple[int, int, int, int] = (1, 1, 2, 1)
+    fingerprint: int = 16
+    points: int = 52
     crop_px: int = 160
 
     def as_metadata(self) -> dict[str, object]:
@@ -44,6 +49,12 @@ class EncoderOutput(NamedTuple):
     """(N,) log-odds of an artefact in this one picture."""
     blend_map: Tensor
     """(N, 2, S/8, S/8) logits: how much was blended in here; is this the seam."""
+    fingerprint: Tensor
+    """(N, F, S/8, S/8), unit length along F: alike where the picture has one source."""
+    points: Tensor
+    """(N, K, 2) facial points as x and y in shares of the crop's side."""
+    distance: Tensor
+    """(N,) length of the embedding before it was made 1: about 1 for the real faces it was whitened on, more for what they never showed."""
 
 
 class HighPass(nn.Module):
@@ -87,7 +98,7 @@ class Block(nn.Module):
 
 
 class FaceEncoder(nn.Module):
-    """About 0.8 M parameters; parameters only, no state."""
+    """About 0.9 M parameters; parameters only, no state."""
 
     def __init__(self, dims: EncoderDims | None = None) -> None:
         super().__init__()
@@ -105,8 +116,10 @@ class FaceEncoder(nn.Module):
         self.map_conv = nn.Conv2d(third + 32, 48, 3, 1, 1, bias=False)
         self.map_norm = nn.BatchNorm2d(48)
         self.map_out = nn.Conv2d(48, 2, 1)
-        self.project = nn.Linear(2 * fourth, dims.embedding)
-        self.classify = nn.Linear(2 * fourth + 6, 1)
+        self.fingerprint = nn.Conv2d(48, dims.fingerprint, 1)
+        self.locate = nn.Conv2d(48, dims.points, 1)
+        self.project = nn.Linear(2 * fourth + 2 * dims.points, dims.embedding)
+        self.classify = nn.Linear(2 * fourth + 9, 1)
 
     @classmethod
     def from_metadata(cls, dims: dict[str, object]) -> FaceEncoder:
@@ -135,26 +148,56 @@ class FaceEncoder(nn.Module):
         x = self.stage3(x)
         deep = self.stage4(x)
         lateral = interpolate(self.lateral(deep), size=x.shape[-2:], mode="nearest")
-        blend_map = self.map_out(relu(self.map_norm(self.map_conv(torch.cat([x, lateral], dim=1))))).float()
-        pooled = torch.cat([deep.mean((2, 3)), deep.amax((2, 3))], dim=1).float()
+        trunk = relu(self.map_norm(self.map_conv(torch.cat([x, lateral], dim=1))))
+        blend_map = self.map_out(trunk).float()
+        fingerprint = normalize(self.fingerprint(trunk).float(), dim=1)
+        deep = deep.float()
         with torch.autocast(rgb.device.type, enabled=False):
-            embedding = normalize(self.project(pooled), dim=1)
-            logit = self.classify(torch.cat([pooled, _contrast(blend_map)], dim=1)).squeeze(1)
-        return EncoderOutput(embedding, logit, blend_map)
+            points = _soft_argmax(self.locate(trunk.float()))
+            strongest = deep.amax((2, 3))
+            inside, outside = _means(deep)
+            embedding = self.project(torch.cat([inside, strongest, 2 * points.flatten(1) - 1], dim=1))
+            maps = torch.cat([torch.tanh(blend_map / 4), _oddness(fingerprint)], dim=1)
+            logit = self.classify(torch.cat([inside - outside, strongest, _contrast(maps)], dim=1)).squeeze(1)
+        distance = embedding.norm(dim=1) / embedding.shape[1] ** 0.5
+        return EncoderOutput(normalize(embedding, dim=1), logit, blend_map, fingerprint, points, distance)
 
 
 def _stage(inputs: int, outputs: int, depth: int, stride: int) -> nn.Sequential:
     return nn.Sequential(Block(inputs, outputs, stride), *(Block(outputs, outputs, 1) for _ in range(depth - 1)))
 
 
-def _contrast(blend_map: Tensor) -> Tensor:
-    """(N, 2, h, w) -> (N, 6): of each map the mean inside the face less that outside, the mean of its top tenth, and the mean."""
-    height, width = blend_map.shape[-2:]
-    left, right, top, bottom = INNER_BOX
-    inside = blend_map.new_zeros(height, width)
-    inside[round(top * height) : round(bottom * height), round(left * width) : round(right * width)] = 1
-    squashed = torch.tanh(blend_map / 4)
-    mean_in = (squashed * inside).sum((2, 3)) / inside.sum()
-    mean_out = (squashed * (1 - inside)).sum((2, 3)) / (1 - inside).sum()
-    strongest = squashed.flatten(2).topk(max(1, height * width // 10), dim=2).values.mean(2)
-    return torch.cat([mean_in - mean_out, strongest, squashed.mean((2, 3))], dim=1)
+def _ellipse(like: Tensor, axes: tuple[float, float]) -> Tensor:
+    """(h, w) 1 within the ellipse about the centre, else 0."""
+    height, width = like.shape[-2:]
+    y = (torch.arange(height, device=like.device, dtype=like.dtype) + 0.5) / height - 0.5
+    x = (torch.arange(width, device=like.device, dtype=like.dtype) + 0.5) / width - 0.5
+    return ((x / axes[0]).square().unsqueeze(0) + (y / axes[1]).square().unsqueeze(1) <= 1).to(like.dtype)
+
+
+def _means(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, C, h, w) -> the means (N, C) inside and outside the face."""
+    inner, outer = _ellipse(maps, INNER_AXES), 1 - _ellipse(maps, OUTER_AXES)
+    return (maps * inner).sum((2, 3)) / inner.sum(), (maps * outer).sum((2, 3)) / outer.sum()
+
+
+def _oddness(fingerprint: Tensor) -> Tensor:
+    """(N, F, h, w) -> (N, 1, h, w): how little each place has in common with what surrounds the face, 0 to 2."""
+    _, outside = _means(fingerprint)
+    return 1 - (fingerprint * normalize(outside, dim=1)[..., None, None]).sum(1, keepdim=True)
+
+
+def _contrast(maps: Tensor) -> Tensor:
+    """(N, C, h, w) -> (N, 3 C): of each map the mean inside the face less that outside, the mean of its top tenth, and the mean."""
+    inside, outside = _means(maps)
+    strongest = maps.flatten(2).topk(max(1, maps.shape[2] * maps.shape[3] // 10), dim=2).values.mean(2)
+    return torch.cat([inside - outside, strongest, maps.mean((2, 3))], dim=1)
+
+
+def _soft_argmax(heat: Tensor) -> Tensor:
+    """(N, K, h, w) logits -> (N, K, 2): the mean place x, y in 0..1 of each map's softmax (Sun et al. 2018, "Integral human pose")."""
+    share = heat.flatten(2).softmax(2).view_as(heat)
+    height, width = heat.shape[-2:]
+    x = (torch.arange(width, device=heat.device, dtype=heat.dtype) + 0.5) / width
+    y = (torch.arange(height, device=heat.device, dtype=heat.dtype) + 0.5) / height
+    return torch.stack([(share.sum(2) * x).sum(2), (share.sum(3) * y).sum(2)], dim=2)

@@ -135,11 +135,14 @@ class Analysis:
         with self.clock.stage("crops"):
             crops = [align(frame.image, seen.face.points) for seen in observed.seen]
             reasons = [why_unusable(seen.face, crop) for seen, crop in zip(observed.seen, crops, strict=True)]
-        usable = [i for i, reason in enumerate(reasons) if reason is None]
         with self.clock.stage("encoder"):
-            seen_by_eye = [self._see(crops[i]) for i in usable]
+            looked = {i: self._see(crops[i]) for i, reason in enumerate(reasons) if reason is None}
+        for i, output in looked.items():
+            if not self.model.calibrator.familiar(float(output.distance)):
+                reasons[i] = "out_of_distribution"
+        usable = [i for i, reason in enumerate(reasons) if reason is None]
         with self.clock.stage("memory"):
-            judged = self._remember(frame, [observed.seen[i] for i in usable], seen_by_eye)
+            judged = self._remember(frame, [observed.seen[i] for i in usable], [looked[i] for i in usable])
         scores = [
             self._score(frame, seen, crop, reason, judged.get(seen.track))
             for seen, crop, reason in zip(observed.seen, crops, reasons, strict=True)

@@ -8,6 +8,8 @@
     |   |-- SourceUnreachable     a URL that does not answer, or answers with an error; may be better later
     |   |   `-- SourceRefused       it answers that it does not know, or does not serve, whoever asks
     |   |-- UnsupportedMedia      text, playlist, unknown or refused container
+    |   |   `-- ManifestError         a list of media that cannot be used: malformed, one class, a person on both sides
+    |   |       `-- MissingMedia        it names files that are not there
     |   |-- NoVideoStream         audio only, subtitles only
     |   |-- StillImage            a picture, not a video
     |   |-- MediaTooLarge         more pixels, streams, frames, bytes or seconds than the limits allow
@@ -18,6 +20,7 @@
     |   `-- DecoderStalled        the decode child gave no answer in time and was killed
     |-- TimestampError          a pushed frame goes backwards in time or changes its time base
     |-- OutputError             a result file cannot be written
+    |-- NothingToShow           no aligned face is there that the request could be shown on
     `-- AnalysisCancelled       the caller asked to stop
 
 `service/problems.py` turns each into an RFC 9457 problem; `slug` is the last part of its `type` URI.
@@ -72,6 +75,16 @@ class UnsupportedMedia(SourceError):
     title = "The file is not a supported video"
 
 
+class ManifestError(UnsupportedMedia):
+    slug = "bad-manifest"
+    title = "The manifest cannot be used"
+
+
+class MissingMedia(ManifestError):
+    slug = "missing-media"
+    title = "The manifest names files that are not there"
+
+
 class NoVideoStream(SourceError):
     slug = "no-video-stream"
     title = "The media has no video stream"
@@ -120,6 +133,11 @@ class TimestampError(PipelineError):
 class OutputError(PipelineError):
     slug = "unwritable-output"
     title = "A result file cannot be written"
+
+
+class NothingToShow(PipelineError):
+    slug = "nothing-to-show"
+    title = "There is no face to show this on"
 
 
 class AnalysisCancelled(PipelineError):

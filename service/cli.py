@@ -21,7 +21,8 @@ from rich.panel import Panel
 
 from models.errors import Refusal
 from service import __version__
-from service.cli_train import evaluate_command, train_app
+from service.cli_evaluate import evaluate_command
+from service.cli_train import train_app
 
 if TYPE_CHECKING:
     from pipelines.analysis import Progress

@@ -3,26 +3,131 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+
+from service import cli_inspect
 
 if TYPE_CHECKING:
-    from pipelines.evaluation.evaluate import Evaluation, VideoScore
-    from pipelines.training.encoder_training import EncoderProgress
     from pipelines.training.manifest import Record
 
-train_app = typer.Typer(
-    help="Train the networks from real video: crops, encoder, temporal, calibration, in this order.", no_args_is_help=True
-)
+train_app = typer.Typer(help="Train the networks from real video, and look at what they are trained on.", no_args_is_help=True)
 
-Manifest = Annotated[Path, typer.Option(help="JSON list of real media with tier, identity and licence.")]
+for inspecting in (cli_inspect.sheet, cli_inspect.play, cli_inspect.check, cli_inspect.manifest):
+    train_app.command()(inspecting)
+
+Manifest = Annotated[Path, typer.Option(help="JSON or CSV list of real media with tier, identity and licence.")]
 Store = Annotated[Path, typer.Option(help="Directory of aligned faces.")]
-Run = Annotated[Path, typer.Option(help="Directory of this training run.")]
+STAGES = ("crops", "encoder", "temporal", "calibration")
+
+
+@train_app.command()
+def run(
+    manifest: Manifest,
+    run: Annotated[Path, typer.Option(help="Directory of everything made on the way; the same again goes on where it stopped.")],
+    out: Annotated[Path, typer.Option(help="The checkpoint to write (.safetensors).")],
+    dense: Annotated[Path | None, typer.Option(help="Dense points measured beforehand (npz).")] = None,
+    tier: Annotated[list[str], typer.Option(help="What may train; `own` is footage of yours.")] = ["open", "published"],  # noqa: B006  # typer's form
+    skip_missing: Annotated[bool, typer.Option("--skip-missing", help="Leave out files that are not there, and name them.")] = False,
+    init: Annotated[Path | None, typer.Option(help="Start from this checkpoint's encoder: to adapt it to footage of your own.")] = None,
+    pairs: Annotated[int, typer.Option(help="Pairs of pictures for the encoder; 100,000 take about 30 minutes on two cores.")] = 280_000,
+    clips: Annotated[int, typer.Option(help="Pairs of clips for the memory.")] = 600,
+    steps: Annotated[int, typer.Option(help="Optimiser steps of the memory.")] = 1500,
+    target_fpr: Annotated[float, typer.Option(help="Share of real people that may be accused.")] = 0.01,
+    again: Annotated[str | None, typer.Option(help=f"Do this stage and those after it again: {', '.join(STAGES)}.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    workers: Annotated[int, typer.Option(help="Processes that make pseudo-fakes.")] = 2,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
+    version: Annotated[str, typer.Option(help="Name of this set of weights.")] = "1",
+) -> None:
+    """Crops, encoder, liquid memory, calibration: from a manifest of real video to a checkpoint. Interrupt it when you like."""
+    from pipelines.training.encoder_training import EncoderRecipe
+    from pipelines.training.stages import STAGE_FILES, Plan, run_all
+    from pipelines.training.temporal_training import TemporalRecipe
+
+    console = Console(stderr=True)
+    if again is not None:
+        if again not in STAGES:
+            raise typer.BadParameter(f"expected one of {', '.join(STAGES)}; got {again}", param_hint="--again")
+        for stage in STAGES[STAGES.index(again) :]:
+            for name in STAGE_FILES[stage]:
+                shutil.rmtree(run / name) if (run / name).is_dir() else (run / name).unlink(missing_ok=True)
+    gentler = 0.3 if init is not None else 1.0
+    plan = Plan(
+        manifest=manifest,
+        run=run,
+        out=out,
+        dense=dense,
+        tiers=tuple(tier),
+        skip_missing=skip_missing,
+        init=init,
+        encoder=EncoderRecipe(pairs=pairs, seed=seed, workers=max(1, workers - 1), learning_rate=gentler * EncoderRecipe().learning_rate),
+        temporal=TemporalRecipe(steps=steps, seed=seed),
+        clips=clips,
+        holdout_clips=max(2, clips // 4),
+        calibration_clips=max(4, 2 * clips // 5),
+        target_fpr=target_fpr,
+        device=device,
+        workers=workers,
+        version=version,
+        commit=_commit(),
+    )
+    try:
+        measured = run_all(plan, console.print)
+    except KeyboardInterrupt:
+        console.print(f"Interrupted. The same command goes on from what lies in {run}.")
+        raise typer.Exit(130) from None
+    typer.echo(json.dumps(measured, indent=1))
+
+
+@train_app.command()
+def baselines(
+    run: Annotated[Path, typer.Option(help="The run directory of a finished training.")],
+    steps: Annotated[int, typer.Option(help="Optimiser steps of each head, as the liquid head had.")] = 1500,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
+) -> None:
+    """Train the heads that the liquid one must beat (GRU, GRU with dt, LSTM, CfC), on the same embeddings and in the same way."""
+    from pipelines.evaluation.baselines import Trained, save_baselines, train_baselines
+    from pipelines.training.sequence_store import load_sequences
+    from pipelines.training.temporal_training import TemporalRecipe
+
+    console = Console(stderr=True)
+
+    def told(one: Trained) -> None:
+        console.print(f"{one.name}: held-out AUC {one.holdout_auc:.3f} at learning rate {one.learning_rate:g}")
+
+    train, holdout = (load_sequences(run / f"sequences-{name}.npz") for name in ("train", "holdout"))
+    save_baselines(run / "baselines.pt", train_baselines(train, holdout, TemporalRecipe(steps=steps, seed=seed), on_trained=told))
+
+
+@train_app.command()
+def curve(
+    manifest: Manifest,
+    run: Annotated[Path, typer.Option(help="The run directory of a training, under way or finished.")],
+    out: Annotated[Path, typer.Option(help="The picture to write (.png); the numbers go beside it (.json).")],
+    tier: Annotated[str, typer.Option(help="Which labelled tier of the manifest to look at.")] = "validation",
+) -> None:
+    """Draw how detection of genuine deepfakes grew over a training, beside pseudo-fakes and the control. For looking, not for choosing."""
+    from pipelines.evaluation.learning_curve import CurvePoint, cut_videos, learning_curve
+    from pipelines.training.manifest import read_manifest
+    from service.curve_plot import curve_png
+
+    console = Console(stderr=True)
+    records = [record for record in read_manifest(manifest) if record.tier == tier and record.kind == "video"]
+    videos = cut_videos(records, on_video=lambda number: console.print(f"cut {number} of {len(records)} videos"))
+
+    def told(point: CurvePoint) -> None:
+        console.print(f"{point.pairs} pairs: macro AUC {point.macro_auc:.3f} (control {point.control:.3f}), all {point.auc}")
+
+    points = learning_curve(run, videos, on_snapshot=told)
+    out.write_bytes(curve_png(points))
+    out.with_suffix(".json").write_text(json.dumps([asdict(point) for point in points], indent=1))
 
 
 @train_app.command()
@@ -31,156 +136,24 @@ def crops(
     store: Store,
     dense: Annotated[Path | None, typer.Option(help="Dense points measured beforehand (npz).")] = None,
     calibration: Annotated[bool, typer.Option(help="Cut the tier `study` for calibration only, never for training.")] = False,
+    tier: Annotated[list[str], typer.Option(help="What may train; `own` is footage of yours.")] = ["open", "published"],  # noqa: B006  # typer's form
+    skip_missing: Annotated[bool, typer.Option("--skip-missing", help="Leave out files that are not there, and name them.")] = False,
 ) -> None:
     """Cut aligned faces from the media that may be trained on (or, with --calibration, from the tier that may only calibrate)."""
     from models.face_detector import FaceDetector
-    from pipelines.training.manifest import for_training, read_manifest
+    from pipelines.training.manifest import for_training, present, read_manifest
     from pipelines.training.portraits import DensePoints, extract
 
     console = Console(stderr=True)
     records = read_manifest(manifest)
-    chosen = [record for record in records if record.tier == "study"] if calibration else for_training(records)
+    chosen = [record for record in records if record.tier == "study"] if calibration else for_training(records, tiers=tuple(tier))
+    chosen = present(chosen, skip_missing=skip_missing, on_missing=lambda record: console.print(f"missing, left out: {record.file}"))
 
     def told(record: Record, count: int) -> None:
         console.print(f"{record.file}: {count} tracks")
 
     written = extract(chosen, store, dense=DensePoints(dense), detector=FaceDetector(), on_file=told)
     console.print(f"{written} tracks written to {store}")
-
-
-@train_app.command()
-def encoder(
-    store: Store,
-    run: Run,
-    minutes: Annotated[float, typer.Option(help="Wall-clock budget.")] = 40.0,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
-) -> None:
-    """Train the eye from scratch; it may be interrupted, the last validated weights stay."""
-    from pipelines.training.encoder_training import EncoderRecipe, train_encoder, write_log
-    from pipelines.training.portraits import load_portraits
-
-    console = Console(stderr=True)
-    run.mkdir(parents=True, exist_ok=True)
-    log = write_log(run / "encoder.jsonl")
-
-    def told(progress: EncoderProgress) -> None:
-        log(progress)
-        console.print(
-            f"{progress.minutes:5.1f} min, {progress.pairs} pairs: loss {progress.loss:.3f}, "
-            f"held-out AUC {progress.holdout_auc:.3f}, pair accuracy {progress.holdout_pair_accuracy:.3f}"
-        )
-
-    train, holdout = load_portraits(store, split="train"), load_portraits(store, split="holdout")
-    train_encoder(train, holdout, run / "encoder.pt", EncoderRecipe(minutes=minutes, seed=seed), device=device, on_progress=told)
-
-
-@train_app.command()
-def temporal(
-    store: Store,
-    run: Run,
-    pairs: Annotated[int, typer.Option(help="Training pairs of clips.")] = 400,
-    holdout_pairs: Annotated[int, typer.Option(help="Held-out pairs of clips.")] = 120,
-    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 700,
-) -> None:
-    """Train the liquid memory on what the frozen eye sees in clips and pseudo-fake clips."""
-    from pipelines.training.stages import run_temporal
-    from pipelines.training.temporal_training import TemporalRecipe
-
-    console = Console(stderr=True)
-    run_temporal(store, run, pairs=pairs, holdout_pairs=holdout_pairs, recipe=TemporalRecipe(steps=steps), report=console.print)
-
-
-@train_app.command()
-def calibration(
-    manifest: Manifest,
-    store: Store,
-    run: Run,
-    out: Annotated[Path, typer.Option(help="The checkpoint to write (.safetensors).")],
-    extra_store: Annotated[Path | None, typer.Option(help="Faces that calibrate but never train.")] = None,
-    pairs: Annotated[int, typer.Option(help="Calibration pairs of clips.")] = 200,
-    target_fpr: Annotated[float, typer.Option(help="Share of real people that may be accused.")] = 0.01,
-    version: Annotated[str, typer.Option(help="Name of this set of weights.")] = "1",
-) -> None:
-    """Fit fusion and thresholds on people that the nets never saw, and write the checkpoint."""
-    from pipelines.training.manifest import read_manifest
-    from pipelines.training.stages import run_calibration
-
-    console = Console(stderr=True)
-    measured = run_calibration(
-        store,
-        run,
-        out,
-        read_manifest(manifest),
-        extra_store=extra_store,
-        pairs=pairs,
-        target_fpr=target_fpr,
-        version=version,
-        commit=_commit(),
-        report=console.print,
-    )
-    typer.echo(json.dumps(measured, indent=1))
-
-
-def evaluate_command(
-    manifest: Annotated[Path | None, typer.Option(help="JSON list of labelled media.")] = None,
-    videos: Annotated[Path | None, typer.Option(help="Directory with real/ and fake/<method>/.")] = None,
-    store: Annotated[Path | None, typer.Option(help="Aligned faces: make pseudo-fakes of its held-out people.")] = None,
-    pairs: Annotated[int, typer.Option(help="How many pseudo-fakes, with --store.")] = 100,
-    tier: Annotated[str, typer.Option(help="Which tier of the manifest to judge.")] = "validation",
-    weights: Annotated[Path | None, typer.Option(help="Another checkpoint than the shipped one.")] = None,
-    hz: Annotated[float, typer.Option(help="Looks a second.")] = 12.0,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
-) -> None:
-    """Judge labelled videos and print AUC with its 95 % interval, by method, beside a control that has learnt nothing."""
-    from pipelines.errors import PipelineError
-    from pipelines.evaluation.evaluate import evaluate, videos_in
-    from pipelines.model import load_model
-    from pipelines.training.evidence import evaluate_pseudo_fakes
-    from pipelines.training.manifest import read_manifest
-
-    console = Console(stderr=True)
-    if [manifest, videos, store].count(None) != 2:
-        raise typer.BadParameter("give one of --manifest, --videos and --store")
-    if store is not None:
-        auc, people = evaluate_pseudo_fakes(store, load_model(weights), pairs=pairs, hz=hz)
-        if as_json:
-            typer.echo(json.dumps({"pseudo_fakes": pairs, "people": people, "auc": {"value": auc.value, "low": auc.low, "high": auc.high}}))
-        else:
-            typer.echo(f"{pairs} pseudo-fakes of {people} held-out people: AUC {auc}")
-        return
-    records = videos_in(videos) if videos is not None else []
-    if manifest is not None:
-        records = [record for record in read_manifest(manifest) if record.tier == tier and record.kind == "video"]
-    if not records:
-        raise PipelineError("There is nothing to evaluate.", expected="at least one labelled video", got="none")
-
-    def told(number: int, score: VideoScore) -> None:
-        console.print(f"{number}/{len(records)} {score.file}: {score.verdict}", highlight=False)
-
-    found = evaluate(records, load_model(weights), hz=hz, on_video=told)
-    if as_json:
-        typer.echo(json.dumps(found.as_json()))
-    else:
-        _print(found, Console())
-
-
-def _print(found: Evaluation, console: Console) -> None:
-    table = Table(
-        "makes", "fakes", "reals", "AUC [95 %]", "called manipulated [95 %]", title=f"{found.videos} videos, {found.unjudged} not judged"
-    )
-    for method in found.methods:
-        table.add_row(method.method, str(method.fakes), str(method.reals), str(method.auc), str(method.accused))
-    console.print(table)
-    for name, value in (
-        ("AUC, all fakes", found.auc),
-        ("control (minus sharpness)", found.control_auc),
-        ("fake above its own real", found.pair_accuracy),
-        ("true positive rate", found.true_positive_rate),
-        ("false positive rate", found.false_positive_rate),
-    ):
-        console.print(f"{name:28} {value}")
-    console.print(f"{'calibration error, Brier':28} {found.calibration_error:.3f}, {found.brier:.3f}")
 
 
 def _commit() -> str:

@@ -17,10 +17,12 @@ from scipy.optimize import minimize
 from scipy.stats import norm
 
 from models.calibration import Calibrator
+from pipelines.errors import ManifestError
 
 Float = NDArray[np.float64]
 RIDGE: Final = 1.0
 DOUBT_FPR: Final = 0.10
+FAR_MARGIN: Final = 1.1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,16 +69,37 @@ def set_thresholds(calibrator: Calibrator, reals: list[tuple[str, float, float]]
 
     A quantile that lies beyond the number of people seen is taken from a normal tail fitted to one value for each person, or from the
     most suspicious person if that is higher: with few people a threshold must err on the side of the accused.
+
+    Raises:
+        ManifestError: there are fewer than two people.
     """
     people: dict[str, list[tuple[float, float]]] = {}
     for identity, mean, peak in reals:
         people.setdefault(identity, []).append((mean, peak))
+    if len(people) < 2:
+        raise ManifestError(
+            "There are too few people to set thresholds by.",
+            expected="judged real video of at least two people that nothing was trained on (some hundreds, for 1 %)",
+            got=f"{len(people)}",
+        )
     means = np.array([max(mean for mean, _ in tracks) for tracks in people.values()])
     peaks = np.array([max(peak for _, peak in tracks) for tracks in people.values()])
     calibrator.thresholds.copy_(
         torch.tensor([_upper(means, target_fpr / 2), _upper(peaks, target_fpr / 2), float(np.quantile(means, 1 - DOUBT_FPR))])
     )
     calibrator.target_fpr.fill_(target_fpr)
+
+
+def set_farthest(calibrator: Calibrator, reals: list[tuple[str, Float]]) -> None:
+    """Set how far an embedding of a real face may lie: FAR_MARGIN times what 99.5 % of a person's pictures stay below, for 99 % of people.
+
+    `reals`: identity and the distances (n,) of some of their crops.
+    """
+    people: dict[str, list[Float]] = {}
+    for identity, distance in reals:
+        people.setdefault(identity, []).append(distance)
+    worst = np.array([np.quantile(np.concatenate(distances), 0.995) for distances in people.values()])
+    calibrator.farthest.fill_(FAR_MARGIN * float(np.quantile(worst, 0.99)))
 
 
 def one_vote(identities: Iterable[str]) -> Float:

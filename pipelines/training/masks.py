@@ -60,18 +60,22 @@ class MaskRecipe:
     skin_tolerance: float
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, size: int, *, strength: float = 1.0) -> MaskRecipe:
-        """Draw a recipe for a crop of `size` px; `strength` in (0, 1] fades the blend towards invisible."""
+    def draw(cls, rng: np.random.Generator, size: int, *, strength: float = 1.0, families: tuple[Family, ...] = FAMILIES) -> MaskRecipe:
+        """Draw a recipe of one of `families` for a crop of `size` px; `strength` in (0, 1] fades the blend towards invisible."""
         scale = size / 192
+        share = np.array([SHARES[FAMILIES.index(family)] for family in families])
+        family = str(rng.choice(families, p=share / share.sum()))
+        # An eye is 15 px high: what takes the edge off a hull would leave nothing of it.
+        small = family in ("components", "eye_band")
         return cls(
-            family=str(rng.choice(FAMILIES, p=SHARES)),  # type: ignore[arg-type]  # numpy's choice loses the Literal
+            family=family,  # type: ignore[arg-type]  # numpy's choice loses the Literal
             raise_forehead=float(rng.uniform(-0.02, 0.22)),
             wobble=rng.normal(0, rng.uniform(0.3, 2.0) * scale, (2, 8)).astype(np.float32),
             elastic=smooth_field(rng, size, sigma=float(rng.uniform(6, 16)) * scale, amplitude=float(rng.uniform(0, 5)) * scale),
-            grow_px=round(float(rng.uniform(-6, 4)) * scale),
-            blur_first=float(rng.uniform(0.7, 5.0)) * scale,
+            grow_px=round(float(rng.uniform(-1 if small else -6, 4)) * scale),
+            blur_first=float(rng.uniform(0.7, 2.5 if small else 5.0)) * scale,
             blur_second=float(rng.uniform(0.5, 6.0)) * scale,
-            keep_above=float(rng.choice([0.0, 0.5, 0.9])),
+            keep_above=float(rng.choice([0.0, 0.5, 0.5 if small else 0.9])),
             exponent=float(rng.uniform(2.0, 5.0)),
             ratio=float(rng.choice([0.35, 0.5, 0.75, 1.0, 1.0, 1.0])) * strength,
             skin_tolerance=float(rng.uniform(10, 22)),

@@ -49,6 +49,7 @@ class Portrait:
     """(T, 192, 192, 3) uint8 RGB, memory-mapped."""
     dense: NDArray[np.float32]
     """(T, 478, 2) dense points in crop pixels; NaN where none were measured."""
+    tier: str = "open"
 
 
 class DensePoints:
@@ -127,6 +128,7 @@ def load_portraits(store: Path, *, split: str | None = None, kind: str | None = 
                     t=np.load(folder / "t.npy"),
                     crops=np.load(folder / "crops.npy", mmap_mode="r"),
                     dense=np.load(folder / "dense.npy"),
+                    tier=meta["tier"],
                 )
             )
     return portraits

@@ -8,7 +8,7 @@ once into a recipe; a recipe applied to one frame and to a clip differs only in 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import cv2
@@ -17,13 +17,29 @@ from numpy.typing import NDArray
 
 from pipelines.media import Image
 from pipelines.training.degradations import through_jpeg
-from pipelines.training.masks import MaskRecipe, Points, Soft, smooth_field, template_points
+from pipelines.training.masks import EYES, FAMILIES, MOUTH, NOSE, Family, MaskRecipe, Points, Soft, smooth_field, template_points
 
 Kind = Literal["static", "drift", "feature_drift", "time_shift", "identity_swap", "residue", "flicker"]
 KINDS: Final[tuple[Kind, ...]] = ("static", "drift", "feature_drift", "time_shift", "identity_swap", "residue", "flicker")
 SHARES: Final = (0.40, 0.15, 0.15, 0.12, 0.08, 0.05, 0.05)
+# Share of fakes that are blended in two bands.
+BAND_SHARE: Final = 0.2
+# Grey levels between the channels below which a picture counts as grey.
+GREY_CHROMA: Final = 4.0
+# The points that a donor is fitted by: eyes, nose and mouth.
+FEATURES: Final = [*EYES[0], *EYES[1], *NOSE, *MOUTH]
 # Below this mean change (grey levels inside the mask) nobody could tell the fake from its original: drawing again beats a wrong label.
 MIN_CHANGE: Final = 1.2
+
+
+@dataclass(frozen=True, slots=True)
+class FakeRecipe:
+    """What may be left out of the fakes, to measure what it is worth."""
+
+    families: tuple[Family, ...] = FAMILIES
+    """Mask families to draw from, in the house's proportions."""
+    sharpness: bool = True
+    """Whether the donor may be blurred, shrunk or sharpened."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,14 +81,17 @@ class SourceRecipe:
     blur: float
     jpeg: int
     residue: bool
+    grain: float
+    """Standard deviation of noise that the donor alone carries, grey levels."""
+    seed: int
     warp: NDArray[np.float32]
     """(2, 3) affine about the crop's centre."""
     elastic: NDArray[np.float32] | None
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, size: int, *, strength: float, residue: bool) -> SourceRecipe:
+    def draw(cls, rng: np.random.Generator, size: int, *, strength: float, residue: bool, sharpness: bool = True) -> SourceRecipe:
         """Draw a mismatch; `strength` in (0, 1] scales colour and geometry, never the sharpness, which is the cue that transfers."""
-        sharp = rng.choice(["down", "blur", "sharpen", "none"], p=[0.4, 0.2, 0.25, 0.15])
+        sharp = rng.choice(["down", "blur", "sharpen", "none"], p=[0.4, 0.2, 0.25, 0.15]) if sharpness else "none"
         angle, zoom = rng.uniform(-0.02, 0.02) * strength, 1 + rng.uniform(-0.04, 0.04) * strength
         move = rng.uniform(-0.02, 0.02, 2) * size * strength
         c, s, centre = np.cos(angle) * zoom, np.sin(angle) * zoom, size / 2
@@ -87,6 +106,8 @@ class SourceRecipe:
             blur=float(rng.uniform(0.5, 1.6)) if sharp == "blur" else 0.0,
             jpeg=int(rng.integers(35, 85)) if rng.random() < 0.15 else 0,
             residue=residue,
+            grain=float(rng.uniform(1, 5)) if rng.random() < 0.12 else 0.0,
+            seed=int(rng.integers(2**31)),
             warp=warp.astype(np.float32),
             elastic=smooth_field(rng, size, sigma=18, amplitude=float(rng.uniform(0.5, 3))) if rng.random() < 0.4 else None,
         )
@@ -112,8 +133,12 @@ class SourceRecipe:
         x = warped.astype(np.float32)
         if self.sharpen > 0:
             x += self.sharpen * (x - cv2.GaussianBlur(x, (0, 0), 1.2))
+        if self.grain > 0:
+            x += np.random.default_rng(self.seed).normal(0, self.grain, (*x.shape[:2], 1)).astype(np.float32)
         grey = x.mean(axis=2, keepdims=True)
-        x = (grey + (x - grey) * self.saturation) * self.gain + self.shift
+        # A tint on a grey picture would give the fake away by colour alone.
+        gain, shift = (self.gain.mean(), self.shift.mean()) if _is_grey(image) else (self.gain, self.shift)
+        x = (grey + (x - grey) * self.saturation) * gain + shift
         return np.asarray(255 * (np.clip(x, 0, 255) / 255) ** self.gamma, dtype=np.float32)
 
 
@@ -123,11 +148,19 @@ def draw_kind(rng: np.random.Generator) -> Kind:
 
 
 def make_fake(
-    clip: Clip, rng: np.random.Generator, *, kind: Kind, other: Clip | None = None, strength: float = 1.0, partial: bool = False
+    clip: Clip,
+    rng: np.random.Generator,
+    *,
+    kind: Kind,
+    other: Clip | None = None,
+    strength: float = 1.0,
+    partial: bool = False,
+    recipe: FakeRecipe | None = None,
 ) -> FakeClip:
     """Blend a face into `clip`. `other` is the donor of `identity_swap` (ignored else); `partial` leaves part of the clip real."""
+    recipe = recipe or FakeRecipe()
     for attempt in range(4):
-        fake = _make(clip, rng, kind, other, min(1.0, strength * (1 + 0.3 * attempt)), partial)
+        fake = _make(clip, rng, kind, other, min(1.0, strength * (1 + 0.3 * attempt)), partial, recipe)
         inside = fake.masks > 0.2
         change = np.abs(fake.fake.astype(np.float32) - fake.real.astype(np.float32)).mean(axis=3)
         if inside.any() and float(change[inside].mean()) >= MIN_CHANGE:
@@ -150,15 +183,19 @@ def usable_points(dense: Points) -> Points:
     return np.asarray(filled.reshape(dense.shape), dtype=np.float32)
 
 
-def _make(clip: Clip, rng: np.random.Generator, kind: Kind, other: Clip | None, strength: float, partial: bool) -> FakeClip:
+def _make(
+    clip: Clip, rng: np.random.Generator, kind: Kind, other: Clip | None, strength: float, partial: bool, recipe: FakeRecipe
+) -> FakeClip:
     size, length = clip.crops.shape[1], len(clip.t)
-    mask_recipe = MaskRecipe.draw(rng, size)
-    source_recipe = SourceRecipe.draw(
-        rng, size, strength=strength * (0.6 if kind in ("time_shift", "feature_drift") else 1.0), residue=kind == "residue"
-    )
+    mask_recipe = MaskRecipe.draw(rng, size, families=recipe.families)
+    if kind == "identity_swap":  # a face of somebody else, half transparent, is no face that any generator makes
+        mask_recipe = replace(mask_recipe, ratio=max(mask_recipe.ratio, 0.85))
+    weaker = 0.6 if kind in ("time_shift", "feature_drift") else 1.0
+    source_recipe = SourceRecipe.draw(rng, size, strength=strength * weaker, residue=kind == "residue", sharpness=recipe.sharpness)
     # Half the time it is the target that is altered and the donor that stays: then the *real* one carries the alteration too, and
     # no global statistic tells the two apart.
-    alter_target = rng.random() < 0.5 and kind in ("static", "drift", "residue", "flicker")
+    alter_target = rng.random() < 0.5 and kind in ("static", "drift", "residue")
+    bands = float(rng.uniform(2, 7)) * size / 192 if rng.random() < BAND_SHARE else 0.0
     donor_of = _donor(clip, rng, kind, other)
     active = _active(clip.t, rng, partial)
     drift = {name: _wander(clip.t, rng, float(np.exp(rng.uniform(np.log(0.1), np.log(2.0))))) for name in ("gain", "x", "y", "alpha")}
@@ -166,9 +203,9 @@ def _make(clip: Clip, rng: np.random.Generator, kind: Kind, other: Clip | None, 
     real, fake = np.empty_like(clip.crops), np.empty_like(clip.crops)
     masks = np.zeros((length, size, size), dtype=np.float32)
     for i in range(length):
-        target, donor = clip.crops[i], donor_of(i)
+        target, (donor, usable) = clip.crops[i], donor_of(i)
         if kind == "flicker":
-            source_recipe = SourceRecipe.draw(rng, size, strength=strength, residue=False)
+            source_recipe = SourceRecipe.draw(rng, size, strength=strength, residue=False, sharpness=recipe.sharpness)
         if alter_target:
             altered = np.clip(source_recipe.apply(target), 0, 255)
             base, source = altered, donor.astype(np.float32)
@@ -187,31 +224,92 @@ def _make(clip: Clip, rng: np.random.Generator, kind: Kind, other: Clip | None, 
         if warps is not None:
             source = _remap(source, warps[i])
         mask = mask_recipe.apply(points, clip.crops[i])
+        if usable is not None:
+            mask = mask * usable
         if kind == "drift":
             mask = mask * np.float32(np.clip(1 + 0.25 * drift["alpha"][i], 0.3, 1))
         if kind == "flicker" and rng.random() < 0.25:
             mask = mask * 0
-        blended = source * mask[..., None] + base * (1 - mask[..., None])
-        fake[i] = np.round(np.clip(blended, 0, 255))
+        fake[i] = np.round(np.clip(_blended(source, base, mask, bands), 0, 255))
         masks[i] = mask
     return FakeClip(real=real, fake=fake, masks=masks, kind=kind, family=mask_recipe.family)
 
 
-def _donor(clip: Clip, rng: np.random.Generator, kind: Kind, other: Clip | None) -> Callable[[int], Image]:
-    """A function from frame index to the donor's picture."""
+def _blended(source: NDArray[np.float32], base: NDArray[np.float32], mask: Soft, bands: float) -> NDArray[np.float32]:
+    """Alpha blending; or, with `bands` > 0 px, slow changes through a softened mask and detail through the mask itself.
+
+    Two bands of the pyramid of Burt and Adelson 1983, "A multiresolution spline": what is left of a seam after gradient-domain tools.
+    """
+    if bands <= 0:
+        return source * mask[..., None] + base * (1 - mask[..., None])
+    low_source, low_base = cv2.GaussianBlur(source, (0, 0), bands), cv2.GaussianBlur(base, (0, 0), bands)
+    wide = cv2.GaussianBlur(mask, (0, 0), 1.5 * bands)[..., None]
+    low = low_source * wide + low_base * (1 - wide)
+    return np.asarray(low + (source - low_source) * mask[..., None] + (base - low_base) * (1 - mask[..., None]), dtype=np.float32)
+
+
+def _donor(clip: Clip, rng: np.random.Generator, kind: Kind, other: Clip | None) -> Callable[[int], tuple[Image, Soft | None]]:
+    """A function from frame index to the donor's picture, and which part of it may be used (None: all)."""
     length = len(clip.t)
     if kind == "identity_swap" and other is not None:
-        crops = other.crops
-        start = int(rng.integers(len(crops)))
-        return lambda i: crops[_bounce(start + i, len(crops))]
+        start, donor = int(rng.integers(len(other.crops))), other
+
+        def swapped(i: int) -> tuple[Image, Soft | None]:
+            at = _bounce(start + i, len(donor.crops))
+            return _fitted(donor.crops[at], donor.points[at], clip.points[i])
+
+        return swapped
     if kind == "time_shift" and length > 1:
+        first, span = clip.t[0], clip.t[-1] - clip.t[0]
         away = float(rng.uniform(0.1, 2.0)) * float(rng.choice([-1, 1]))
-        index = np.clip(np.searchsorted(clip.t, clip.t + away), 0, length - 1)
+        # What lies beyond the window is the window backwards.
+        moment = (clip.t - first + away) % (2 * span)
         if rng.random() < 0.35:  # held: the face freezes for a while and jumps on
             hold = float(rng.uniform(0.15, 1.0))
-            index = np.searchsorted(clip.t, clip.t[0] + np.floor((clip.t - clip.t[0]) / hold) * hold).clip(0, length - 1)
-        return lambda i: clip.crops[int(index[i])]
-    return lambda i: clip.crops[i]
+            moment = np.floor(moment / hold) * hold
+        index = np.searchsorted(clip.t - first, np.where(moment > span, 2 * span - moment, moment)).clip(0, length - 1)
+        return lambda i: _fitted(clip.crops[index[i]], clip.points[index[i]], clip.points[i])
+    return lambda i: (clip.crops[i], None)
+
+
+def nearest(candidates: list[Clip], target: Clip) -> Clip:
+    """The candidate whose first face has the shape most like the target's, place, size and turn aside; grey for grey, colour for colour."""
+    points, grey = target.points[0], _is_grey(target.crops[0])
+
+    def unlike(candidate: Clip) -> float:
+        own = candidate.points[0]
+        matrix = _affine(own[FEATURES], points[FEATURES])
+        # What an affine map must do beyond turning and scaling, and what it cannot do at all.
+        fitted = own[FEATURES] @ matrix[:, :2].T + matrix[:, 2]
+        stretch = float(np.subtract(*np.linalg.svd(matrix[:, :2])[1]))
+        return float(np.abs(fitted - points[FEATURES]).mean()) + 20 * stretch + 1e3 * (_is_grey(candidate.crops[0]) != grey)
+
+    return min(candidates, key=unlike)
+
+
+def _is_grey(image: NDArray[np.generic]) -> bool:
+    """Whether a picture (S, S, 3) has no colour to speak of, as old film and many portraits have none."""
+    small = image[::8, ::8].astype(np.float32)
+    return float((small.max(axis=2) - small.min(axis=2)).mean()) < GREY_CHROMA
+
+
+def _fitted(image: Image, points: Points, target: Points) -> tuple[Image, Soft]:
+    """A donor's picture moved so that its features lie where the target's do, and its face (S, S) in it: nobody pastes a background.
+
+    An affine map, as swaps by landmarks make it.
+    """
+    matrix = _affine(points[FEATURES], target[FEATURES])
+    moved = cv2.warpAffine(image, matrix, image.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    face = np.zeros(image.shape[:2], dtype=np.float32)
+    hull = cv2.convexHull((points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32))
+    cv2.fillPoly(face, [np.round(hull).astype(np.int32)], 1.0)
+    return np.asarray(moved, dtype=np.uint8), np.asarray(cv2.GaussianBlur(face, (0, 0), 2.0), dtype=np.float32)
+
+
+def _affine(points: Points, target: Points) -> NDArray[np.float64]:
+    """The (2, 3) affine matrix that takes `points` (n, 2) to `target` best in the mean square."""
+    ones = np.concatenate([points, np.ones((len(points), 1), dtype=np.float32)], axis=1).astype(np.float64)
+    return np.asarray(np.linalg.lstsq(ones, target.astype(np.float64), rcond=None)[0].T, dtype=np.float64)
 
 
 def _bounce(i: int, length: int) -> int:

@@ -5,27 +5,36 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
+from models.heads import Head
 from models.temporal import TemporalHead, clip_logit
 from pipelines.evaluation.metrics import roc_auc
-from pipelines.training.sequences import Sequence, retime
+from pipelines.training.sequences import Sequence, altered, retime
+
+AnyHead = TemporalHead | Head
+H = TypeVar("H", TemporalHead, Head)
 
 
 @dataclass(frozen=True, slots=True)
 class TemporalRecipe:
     """How to train; time constants learn slowly and without decay, as in state-space models (Gu et al. 2022, "S4")."""
 
-    steps: int = 700
+    steps: int = 1500
     batch: int = 48
     learning_rate: float = 4e-3
     weight_decay: float = 1e-2
     frame_weight: float = 0.5
+    rank_weight: float = 0.5
+    rank_margin: float = 1.0
+    agreement_weight: float = 0.1
+    """Of the squared difference between the logits of one clip under two re-timings."""
     validate_every: int = 50
     seed: int = 1
 
@@ -42,26 +51,30 @@ class TemporalProgress:
 def train_temporal(
     train: list[Sequence], holdout: list[Sequence], recipe: TemporalRecipe, *, on_progress: Callable[[TemporalProgress], None] | None = None
 ) -> TemporalHead:
-    """Train from scratch on re-timed sequences; returns the weights of the validation step with the best held-out AUC."""
+    """Train the liquid head from scratch on re-timed sequences; see `train_head`."""
     torch.manual_seed(recipe.seed)
-    rng = np.random.default_rng(recipe.seed)
     head = TemporalHead(inputs=train[0].embedding.shape[1])
+    _start_at_unit_motion(head, train)
+    return train_head(head, train, holdout, recipe, on_progress=on_progress)[0]
+
+
+def train_head(
+    head: H,
+    train: list[Sequence],
+    holdout: list[Sequence],
+    recipe: TemporalRecipe,
+    *,
+    on_progress: Callable[[TemporalProgress], None] | None = None,
+) -> tuple[H, float]:
+    """Train any head on re-timed sequences; returns the weights of the validation step with the best held-out AUC, and that AUC."""
+    rng = np.random.default_rng(recipe.seed)
     optimiser = torch.optim.AdamW(head.parameter_groups(recipe.learning_rate, recipe.weight_decay))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, max_lr=[group["lr"] for group in optimiser.param_groups], total_steps=recipe.steps, pct_start=0.1
     )
     best, best_auc = copy.deepcopy(head), -1.0
-    pairs = len(train) // 2
     for step in range(1, recipe.steps + 1):
-        chosen = rng.choice(pairs, size=min(recipe.batch // 2, pairs), replace=False)
-        # The two of a pair get the same timing, so that a frame rate can never tell the class.
-        rows = [(train[2 * pair + label], kept) for pair in chosen for kept in [retime(train[2 * pair].t, rng)] for label in (0, 1)]
-        batch = collate(rows)
-        output, _ = head(batch.x, batch.dt, batch.mask)
-        clip = clip_logit(output.logit, batch.mask)
-        loss = binary_cross_entropy_with_logits(clip, batch.label)
-        frame = binary_cross_entropy_with_logits(output.logit, batch.frame_label, reduction="none")
-        loss = loss + recipe.frame_weight * (frame * batch.mask).sum() / batch.mask.sum()
+        loss = _loss(head, _draw(train, recipe, rng), recipe)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(head.parameters(), 1.0)
@@ -73,7 +86,45 @@ def train_temporal(
                 best, best_auc = copy.deepcopy(head), auc
             if on_progress is not None:
                 on_progress(TemporalProgress(step, float(loss.detach()), auc))
-    return best.eval().requires_grad_(False)
+    return best.eval().requires_grad_(False), best_auc
+
+
+def _draw(train: list[Sequence], recipe: TemporalRecipe, rng: np.random.Generator) -> SequenceBatch:
+    """Pairs, each under two re-timings: rows 4 i to 4 i + 3 are real, fake, real, fake of one window.
+
+    The two of a pair get the same timing, so that a frame rate can never tell the class.
+    """
+    pairs = len(train) // 2
+    rows = []
+    for pair in rng.choice(pairs, size=min(recipe.batch // 2, pairs), replace=False):
+        real, fake = altered((train[2 * pair], train[2 * pair + 1]), rng)
+        for _ in range(2):
+            kept = retime(real.t, rng)
+            rows += [(real, kept), (fake, kept)]
+    return collate(rows)
+
+
+def _loss(head: AnyHead, batch: SequenceBatch, recipe: TemporalRecipe) -> Tensor:
+    output, _ = head(batch.x, batch.dt, batch.mask)
+    clip = clip_logit(output.logit, batch.mask)
+    loss = binary_cross_entropy_with_logits(clip, batch.label)
+    frame = binary_cross_entropy_with_logits(output.logit, batch.frame_label, reduction="none")
+    loss = loss + recipe.frame_weight * (frame * batch.mask).sum() / batch.mask.sum()
+    real_1, fake_1, real_2, fake_2 = clip.view(-1, 4).unbind(1)
+    apart = torch.stack([fake - real for fake in (fake_1, fake_2) for real in (real_1, real_2)])
+    loss = loss + recipe.rank_weight * softplus(recipe.rank_margin - apart).mean()
+    return loss + recipe.agreement_weight * ((real_1 - real_2).square() + (fake_1 - fake_2).square()).mean()
+
+
+@torch.no_grad()
+def _start_at_unit_motion(head: TemporalHead, train: list[Sequence]) -> None:
+    """Scale what the memory follows so that each unit of a real face varies by 1 along a clip, which is what its surprise is measured by.
+
+    Without it a real face's surprise starts far below that of a first sight (1 by definition), and first sights drown the rest.
+    """
+    moved = [torch.from_numpy(sequence.embedding - sequence.embedding.mean(0)) for sequence in train if not sequence.label]
+    within = torch.cat([head.embed(x) - head.embed(torch.zeros_like(x)) for x in moved]).square().mean(0).sqrt()
+    head.embed.weight.div_(within.clamp(min=1e-6).unsqueeze(1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,7 +159,7 @@ def collate(rows: list[tuple[Sequence, NDArray[np.intp]]]) -> SequenceBatch:
 
 
 @torch.inference_mode()
-def clip_logits(head: TemporalHead, sequences: list[Sequence], *, hz: float | None = None) -> NDArray[np.float64]:
+def clip_logits(head: AnyHead, sequences: list[Sequence], *, hz: float | None = None) -> NDArray[np.float64]:
     """Mean logit of each whole sequence, looked at `hz` times a second (None: every frame)."""
     rows = [(sequence, at_rate(sequence.t, hz)) for sequence in sequences]
     batch = collate(rows)

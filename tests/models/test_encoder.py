@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from models.encoder import EncoderDims, FaceEncoder, HighPass
+from models.encoder import EncoderDims, FaceEncoder, HighPass, _contrast, _means, _oddness
 
 
 def test_shapes_and_unit_length() -> None:
@@ -16,7 +16,45 @@ def test_shapes_and_unit_length() -> None:
     assert seen.embedding.shape == (3, 128)
     assert seen.logit.shape == (3,)
     assert seen.blend_map.shape == (3, 2, 20, 20)
+    assert seen.fingerprint.shape == (3, 16, 20, 20)
+    assert seen.points.shape == (3, 52, 2)
     torch.testing.assert_close(seen.embedding.norm(dim=1), torch.ones(3))
+    torch.testing.assert_close(seen.fingerprint.norm(dim=1), torch.ones(3, 20, 20))
+
+
+def test_the_distance_is_the_length_that_the_embedding_had() -> None:
+    net, crops = FaceEncoder().eval(), torch.randint(0, 256, (2, 3, 160, 160), dtype=torch.uint8)
+    lengths: list[torch.Tensor] = []
+    handle = net.project.register_forward_hook(lambda _module, _inputs, output: lengths.append(output.norm(dim=1)))
+    seen = net(crops)
+    handle.remove()
+    torch.testing.assert_close(seen.distance, lengths[0] / 128**0.5)
+
+
+def test_a_point_is_where_its_map_is_hot() -> None:
+    net = FaceEncoder(EncoderDims(points=2)).eval()
+    with torch.no_grad():
+        heat = torch.full((1, 2, 20, 20), -50.0)
+        heat[0, 0, 3, 17] = heat[0, 1, 10, 4] = 50.0
+        net.locate.register_forward_hook(lambda *_: heat)
+        points = net(torch.zeros(1, 3, 160, 160)).points
+    torch.testing.assert_close(points, torch.tensor([[[17.5 / 20, 3.5 / 20], [4.5 / 20, 10.5 / 20]]]))
+
+
+def test_what_is_the_same_inside_and_outside_moves_only_the_maps_means() -> None:
+    flat = torch.rand(1, 5, 1, 1).expand(1, 5, 20, 20)
+    inside, outside = _means(flat)
+    torch.testing.assert_close(inside, outside)
+    torch.testing.assert_close(_contrast(flat)[:, :5], torch.zeros(1, 5), atol=1e-6, rtol=0)
+
+
+def test_a_face_from_elsewhere_is_odd_and_its_surroundings_are_not() -> None:
+    fingerprint = torch.zeros(1, 2, 20, 20)
+    fingerprint[:, 0] = 1.0
+    fingerprint[:, :, 8:13, 8:12] = torch.tensor([0.0, 1.0]).view(1, 2, 1, 1)
+    odd = _oddness(fingerprint)[0, 0]
+    assert odd[8:13, 8:12].min() > 0.99
+    assert odd[0].max() < 1e-5
 
 
 def test_it_is_small() -> None:

@@ -265,18 +265,13 @@ def test_training_goes_from_a_manifest_to_weights_that_judge(tmp_path: Path) -> 
     rows.append({"file": "c.png", "kind": "image", "tier": "open", "identity": _named("train", " c"), "sha256": "c"})
     clips.face_clip(tmp_path / "d.mp4", seconds=1.6, fps=15)
     rows.append({"file": "d.mp4", "kind": "video", "tier": "study", "identity": "calibrates only", "sha256": "d"})
-    manifest, store, extra, work, out = (tmp_path / name for name in ("m.json", "store", "extra", "run", "weights.safetensors"))
+    manifest, work, out = (tmp_path / name for name in ("m.json", "run", "weights.safetensors"))
+    store = work / "store"
     manifest.write_text(json.dumps(rows))
-    stages: list[list[str | Path]] = [
-        ["crops", "--manifest", manifest, "--store", store],
-        ["crops", "--manifest", manifest, "--store", extra, "--calibration"],
-        ["encoder", "--store", store, "--run", work, "--minutes", "0.02"],
-        ["temporal", "--store", store, "--run", work, "--pairs", "2", "--holdout-pairs", "2", "--steps", "4"],
-        ["calibration", "--manifest", manifest, "--store", store, "--extra-store", extra, "--run", work, "--pairs", "4", "--out", out],
-    ]
-    for command in stages:
-        done = run("train", *command)
-        assert done.returncode == 0, done.stderr
+    small: list[str | Path] = ["--pairs", "24", "--clips", "2", "--steps", "4"]
+    done = run("train", "run", "--manifest", manifest, "--run", work, "--out", out, *small)
+    assert done.returncode == 0, done.stderr
+    assert "24 of 24 pairs" in done.stderr
     measured = json.loads(done.stdout)
     assert measured["threshold_people"] == 2, "the hold-out and the one who only calibrates"
     model = load_model(out)
@@ -289,7 +284,21 @@ def test_training_goes_from_a_manifest_to_weights_that_judge(tmp_path: Path) -> 
     assert json.loads(judged.stdout)["models"][0]["weights_sha256"] == model.info.weights_sha256
 
 
-def test_training_out_of_order_names_the_missing_stage(tmp_path: Path) -> None:
-    done = run("train", "temporal", "--store", tmp_path, "--run", tmp_path)
-    assert done.returncode == 3
-    assert "encoder.pt is missing" in json.loads(done.stderr)["detail"]
+def test_a_training_goes_on_from_what_is_there_and_again_from_a_stage(tmp_path: Path) -> None:
+    manifest, work, out = tmp_path / "m.json", tmp_path / "run", tmp_path / "w.safetensors"
+    rows = []
+    for file, name in (("a.mp4", _named("train")), ("b.mp4", _named("holdout")), ("c.mp4", _named("holdout", " c"))):
+        clips.face_clip(tmp_path / file, seconds=1.6, fps=15)
+        rows.append({"file": file, "kind": "video", "tier": "own", "identity": name, "sha256": file})
+    manifest.write_text(json.dumps(rows))
+    command = ("train", "run", "--manifest", manifest, "--run", work, "--out", out, "--pairs", "24", "--clips", "2", "--steps", "4")
+    own = ("--tier", "own")
+    assert "nothing to train on" in run(*command).stderr, "`own` must be asked for"
+    assert run(*command, *own).returncode == 0
+    first = (work / "encoder.pt").stat().st_mtime_ns
+    assert "24 of 24 pairs" not in (same := run(*command, *own)).stderr and same.returncode == 0
+    assert (work / "encoder.pt").stat().st_mtime_ns == first
+    redone = run(*command, *own, "--again", "encoder", "--init", out)
+    assert redone.returncode == 0, redone.stderr
+    assert (work / "encoder.pt").stat().st_mtime_ns > first
+    assert "expected one of crops, encoder" in run(*command, *own, "--again", "eye").stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,14 @@ from models.calibration import Calibrator
 from models.encoder import EncoderDims, FaceEncoder
 from models.temporal import TemporalHead
 from pipelines.errors import PipelineError
-from pipelines.training.calibration_fit import TrackEvidence, fit_fusion, one_vote, set_thresholds
-from pipelines.training.encoder_data import FacePairs, sampling_weights
-from pipelines.training.encoder_training import EncoderProgress, EncoderRecipe, train_encoder
+from pipelines.training.calibration_fit import TrackEvidence, fit_fusion, one_vote, set_farthest, set_thresholds
+from pipelines.training.encoder_data import LOCATED, FacePairs, sampling_weights
+from pipelines.training.encoder_training import EncoderProgress, EncoderRecipe, _inconsistency, train_encoder
 from pipelines.training.evidence import of_sequences
+from pipelines.training.masks import template_points
 from pipelines.training.portraits import load_portraits
-from pipelines.training.sequences import Sequence, draw_pairs, fit_embedding, retime
-from pipelines.training.temporal_training import TemporalProgress, TemporalRecipe, at_rate, collate, train_temporal
+from pipelines.training.sequences import Sequence, altered, draw_pairs, fit_embedding, retime
+from pipelines.training.temporal_training import TemporalProgress, TemporalRecipe, _start_at_unit_motion, at_rate, collate, train_temporal
 from tests.pipelines.training.portrait import portrait
 
 
@@ -32,6 +34,47 @@ def test_a_batch_holds_two_fakes_of_each_face() -> None:
     assert changed.min() > 0
 
 
+def test_points_follow_their_crop_through_jitter_and_mirror() -> None:
+    measured = portrait("a")
+    measured.dense[:] = template_points()
+    batch = FacePairs([measured], groups=8, seed=0).draw(np.random.default_rng(0))
+    expected = torch.from_numpy((template_points()[LOCATED] - 16 + 0.5) / 160)
+    assert batch.points.shape == (16, 52, 2)
+    assert (batch.points - expected).abs().max() < 0.12, "a left eye stays a left eye in a mirror"
+    assert (batch.points - expected).abs().max() > 0.005
+
+
+def test_footage_without_measured_points_trains_without_them() -> None:
+    batch = FacePairs([portrait("a")], groups=1, seed=0, crop_px=112).draw(np.random.default_rng(0))
+    assert batch.points.isnan().all()
+    assert batch.real.shape == (2, 3, 112, 112)
+    assert batch.blend_map.shape == (2, 2, 14, 14)
+
+
+def test_places_from_two_sources_must_differ_and_from_one_agree() -> None:
+    blended = torch.zeros(1, 8, 8)
+    blended[:, 2:6, 2:6] = 1
+    alike = torch.zeros(1, 2, 8, 8)
+    alike[:, 0] = 1
+    told = alike.clone()
+    told[:, :, 2:6, 2:6] = torch.tensor([0.0, 1.0]).view(1, 2, 1, 1)
+    assert float(_inconsistency(told, blended)) < 1e-6 < float(_inconsistency(alike, blended))
+    assert float(_inconsistency(alike, torch.zeros(1, 8, 8))) < 1e-6
+
+
+def test_a_training_that_was_cut_short_goes_on(tmp_path: Path) -> None:
+    seen: list[EncoderProgress] = []
+    shared = {"groups": 1, "workers": 0, "validation_batches": 1, "validate_every_s": 0.0, "small_px": 48}
+    people = [portrait("a")], [portrait("b", split="holdout")]
+    train_encoder(*people, tmp_path / "e.pt", EncoderRecipe(pairs=6, **shared), on_progress=seen.append)  # type: ignore[arg-type]
+    first = seen[-1]
+    train_encoder(*people, tmp_path / "e.pt", EncoderRecipe(pairs=10, **shared), on_progress=seen.append)  # type: ignore[arg-type]
+    after = seen[seen.index(first) + 1]
+    assert after.pairs == first.pairs + 2 and after.minutes > first.minutes
+    assert len(list((tmp_path / "snapshots").glob("encoder-*.pt"))) == 0, "snapshots carry the name of their weights"
+    assert len(list((tmp_path / "snapshots").glob("e-*.pt"))) == len(seen)
+
+
 def test_a_person_with_many_tracks_weighs_as_much_as_one_with_a_single_track() -> None:
     weights = sampling_weights([portrait("many"), portrait("many"), portrait("many"), portrait("one")])
     assert weights[:3].sum() == pytest.approx(weights[3])
@@ -40,7 +83,7 @@ def test_a_person_with_many_tracks_weighs_as_much_as_one_with_a_single_track() -
 
 def test_training_the_eye_writes_weights_and_a_log(tmp_path: Path) -> None:
     seen: list[EncoderProgress] = []
-    recipe = EncoderRecipe(minutes=0.02, groups=2, workers=0, validation_batches=1, validate_every_s=0.0)
+    recipe = EncoderRecipe(pairs=8, groups=2, workers=0, small_share=0.0, validation_batches=1, validate_every_s=0.0)
     net = train_encoder([portrait("a")], [portrait("b", split="holdout")], tmp_path / "e.pt", recipe, on_progress=seen.append)
     assert seen and seen[-1].pairs >= 4
     assert all(np.isfinite(one.loss) for one in seen)
@@ -67,6 +110,34 @@ def test_sequences_come_in_pairs_with_true_times() -> None:
         np.testing.assert_array_equal(real.t, fake.t)
         assert real.identity == fake.identity
         assert real.frame_label.sum() == 0 < fake.frame_label.sum()
+
+
+def test_the_number_of_processes_changes_nothing() -> None:
+    encoder, people = FaceEncoder().eval(), [portrait("a"), portrait("b")]
+    alone, shared = (draw_pairs(encoder, people, pairs=3, seed=3, workers=workers) for workers in (0, 2))
+    for one, other in zip(alone, shared, strict=True):
+        assert one.kind == other.kind
+        np.testing.assert_array_equal(one.embedding, other.embedding)
+
+
+def test_stills_alone_make_no_sequences() -> None:
+    with pytest.raises(PipelineError, match="a face track of at least 16 frames"):
+        draw_pairs(FaceEncoder().eval(), [portrait("a", frames=3)], pairs=1, seed=0)
+
+
+def test_speed_and_stalls_hit_both_of_a_pair_alike() -> None:
+    rng = np.random.default_rng(0)
+    real, fake = _walks(1, speed=1, label=0, rng=rng)[0], _walks(1, speed=1, label=1, rng=rng)[0]
+    fake = replace(fake, t=real.t)
+    speeds, stalls = set(), 0
+    for seed in range(60):
+        a, b = altered((real, fake), np.random.default_rng(seed))
+        np.testing.assert_array_equal(a.t, b.t)
+        speeds.add(round(float((a.t[-1] - a.t[0]) / (real.t[-1] - real.t[0])), 3))
+        shown_again = (np.diff(a.embedding, axis=0) == 0).all(1)
+        np.testing.assert_array_equal(shown_again, (np.diff(b.embedding, axis=0) == 0).all(1))
+        stalls += bool(shown_again.any())
+    assert min(speeds) < 0.7 and max(speeds) > 1.4 and 0 < stalls < 30
 
 
 def test_retiming_drops_observations_and_never_moves_one() -> None:
@@ -118,6 +189,16 @@ def test_padding_is_masked() -> None:
     assert torch.isinf(batch.dt[0]).all()
 
 
+def test_a_head_starts_where_a_real_face_varies_by_one() -> None:
+    rng = np.random.default_rng(0)
+    train = _walks(10, speed=0.3, label=0, rng=rng)
+    head = TemporalHead()
+    _start_at_unit_motion(head, train)
+    moved = torch.cat([head.embed(torch.from_numpy(one.embedding - one.embedding.mean(0))) for one in train])
+    spread = (moved - head.embed(torch.zeros(1, 128))).square().mean(0).sqrt()
+    torch.testing.assert_close(spread, torch.ones(40), atol=0.02, rtol=0)
+
+
 def _tracks(n: int, shift: float, label: int, rng: np.random.Generator) -> list[TrackEvidence]:
     return [
         TrackEvidence(
@@ -143,6 +224,14 @@ def test_thresholds_err_on_the_side_of_the_accused() -> None:
     assert calibrator.track_logit >= max(mean for _, mean, _ in reals)
     assert calibrator.stretch_logit >= max(peak for _, _, peak in reals)
     assert calibrator.doubt_logit < calibrator.track_logit
+
+
+def test_no_familiar_face_is_out_of_distribution() -> None:
+    calibrator = Calibrator()
+    assert calibrator.familiar(1e9), "weights without a bound know every face"
+    rng = np.random.default_rng(0)
+    set_farthest(calibrator, [(f"p{i}", rng.normal(1, 0.05, 24)) for i in range(60)])
+    assert calibrator.familiar(1.1) and not calibrator.familiar(1.6)
 
 
 def test_a_person_with_ten_clips_has_one_vote() -> None:
