@@ -6,20 +6,43 @@ mean sharpness of the face (no learning at all): a detector that does not beat i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.calibration import probability
-from pipelines.analysis import Model, analyse
+from pipelines.analysis import analyse
 from pipelines.errors import PipelineError
-from pipelines.evaluation.metrics import Estimate, auc_interval, brier, expected_calibration_error, rate_interval
+from pipelines.evaluation.metrics import (
+    Estimate,
+    Reliability,
+    area_under_risk_coverage,
+    auc_interval,
+    average_precision,
+    bootstrap,
+    brier,
+    equal_error_rate,
+    expected_calibration_error,
+    negative_log_likelihood,
+    rate_interval,
+    reliability,
+    roc_auc,
+    roc_points,
+    tpr_at_fpr,
+    without,
+)
+from pipelines.evaluation.slices import SliceResult, slices
+from pipelines.frames import read_frames
+from pipelines.media import Reader
+from pipelines.model import Model
 from pipelines.quality import sharpness
 from pipelines.training.calibration_fit import TrackEvidence
 from pipelines.training.manifest import Record
+from pipelines.verdict import Score
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,66 +59,160 @@ class VideoScore:
     judged_s: float
     duration_s: float
     problem: str | None
+    source: str = ""
+    tier: str = ""
+    face_px: float | None = None
+    """Median over the judged moments."""
+    luma: float | None = None
+    codec: str = ""
+    width: int = 0
+    fps: float | None = None
+    decision_s: float | None = None
+    """Media seconds until the mean log-odds of a face crossed the shipped threshold for good; None where it is below at the end."""
+    track_logits: tuple[float, ...] = ()
+    frame_logits: tuple[float, ...] = ()
+    """Of every judged moment, for units smaller than a video."""
 
 
 @dataclass(frozen=True, slots=True)
 class MethodResult:
-    """All fakes of one make against all reals."""
+    """All fakes of one make, against all reals and against the reals of their own scenes."""
 
     method: str
     fakes: int
     reals: int
     auc: Estimate
+    auc_own_scene: Estimate
+    """NaN where no real shares a scene with them."""
+    control_auc: Estimate
     accused: Estimate
     """Share of these fakes with the verdict `manipulated`."""
 
 
 @dataclass(frozen=True, slots=True)
+class SourceResult:
+    """The real videos of one source."""
+
+    source: str
+    tier: str
+    reals: int
+    accused: Estimate
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Everything that one run measured."""
+    """Everything that one run measured; NaN where it cannot be resolved, and `note` says why."""
 
     videos: int
     unjudged: int
+    note: str
+    units: dict[str, tuple[int, Estimate]]
+    """video, track, frame: how many, and their AUC."""
     auc: Estimate
+    macro_auc: Estimate
+    """Mean over the makes, each against all reals."""
+    macro_auc_own_scene: Estimate
+    """Mean over the makes that have reals of their own scenes, each against those."""
     control_auc: Estimate
-    """Of minus the face's sharpness."""
+    """Of minus the face's sharpness, which has learnt nothing."""
+    control_macro_auc: Estimate
+    control_macro_auc_own_scene: Estimate
+    auc_without_sharpness: Estimate
+    """Of the score less what sharpness explains of it among the reals."""
     pair_accuracy: Estimate
     """How often a fake scores above a real of its own scene."""
+    average_precision: float
+    equal_error_rate: float
+    tpr_at_fpr: dict[str, float]
     true_positive_rate: Estimate
     false_positive_rate: Estimate
+    false_positives_per_hour: float
+    """Real videos called manipulated for each hour of real video that was judged."""
+    balanced_accuracy: float
+    coverage: float
+    abstained: float
+    """Share of videos with a verdict that decides nothing."""
+    decision_s: float
+    """Median over the fakes called manipulated."""
     calibration_error: float
     brier: float
+    negative_log_likelihood: float
+    area_under_risk_coverage: float
+    reliability: tuple[Reliability, ...]
+    roc: tuple[tuple[float, ...], tuple[float, ...]]
     methods: tuple[MethodResult, ...]
+    sources: tuple[SourceResult, ...]
+    slices: tuple[SliceResult, ...]
     scores: tuple[VideoScore, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """Plain JSON values; NaN (a class is missing) becomes null."""
+        """Plain JSON values; NaN becomes null. `problems` are the files that were refused, with the slug of why."""
         plain: dict[str, Any] = _nulls(asdict(self))
+        plain["problems"] = [{"file": score.file, "problem": score.problem} for score in self.scores if score.problem]
+        plain["units"] = {name: {"n": n, "auc": auc} for name, (n, auc) in plain["units"].items()}
+        plain["roc"] = dict(zip(("fpr", "tpr"), plain["roc"], strict=True))
         return plain
 
 
-def judge_video(record: Record, model: Model, *, hz: float | None) -> VideoScore:
+def judge_video(record: Record, model: Model, *, hz: float | None, read: Reader = read_frames) -> VideoScore:
     """Run the walk over one labelled video; a refused one is a result too."""
-    label = int(record.label == "fake")
+    known = said_of(record)
     try:
-        report = analyse(record.path, model, hz=hz)
+        report = analyse(record.path, model, hz=hz, read=read)
     except PipelineError as error:
-        return VideoScore(record.file, label, record.method or record.label, record.identity, "refused", None, None, 0.0, 0.0, error.slug)
+        return VideoScore(
+            verdict="refused",
+            logit=None,
+            sharpness=None,
+            judged_s=0.0,
+            duration_s=0.0,
+            problem=error.slug,
+            **known,
+        )
     verdict = report.verdict
-    crops = [crop.image for track in verdict.tracks if track.score is not None for crop in track.crops]
-    p = verdict.score.p if verdict.score is not None else None
+    judged = {track.id for track in verdict.tracks if track.score is not None}
+    crops = [crop.image for track in verdict.tracks if track.id in judged for crop in track.crops]
+    rows = [score for score in report.scores if score.logit is not None and score.track in judged]
+    by_track = {track: np.array([row.logit for row in rows if row.track == track], dtype=np.float64) for track in judged}
     return VideoScore(
-        file=record.file,
-        label=label,
-        method=record.method or record.label,
-        group=record.identity,
         verdict=verdict.verdict,
-        logit=None if p is None else float(np.log(max(p, 1e-12)) - np.log(max(1 - p, 1e-12))),
+        logit=None if verdict.score is None else _logit(verdict.score.p),
         sharpness=float(np.mean([sharpness(crop) for crop in crops])) if crops else None,
         judged_s=verdict.coverage.judged_s,
         duration_s=verdict.coverage.duration_s,
         problem=None,
+        face_px=float(np.median([np.sqrt((row.box[2] - row.box[0]) * (row.box[3] - row.box[1])) for row in rows])) if rows else None,
+        luma=float(np.mean([crop.mean() for crop in crops])) if crops else None,
+        codec=report.media.codec,
+        width=report.media.width,
+        fps=report.media.nominal_fps,
+        decision_s=_decided(rows, by_track, model.calibrator.track_logit),
+        track_logits=tuple(float(logits.mean()) for logits in by_track.values()),
+        frame_logits=tuple(float(row.logit) for row in rows if row.logit is not None),
+        **known,
     )
+
+
+def said_of(record: Record) -> dict[str, Any]:
+    """The fields of a VideoScore that are the record's word, and not the detector's."""
+    known = {"file": record.file, "label": int(record.label == "fake"), "method": record.method or record.label, "group": record.identity}
+    return {**known, "source": record.source or record.tier, "tier": record.tier}
+
+
+def _logit(p: float) -> float:
+    return float(np.log(max(p, 1e-12)) - np.log(max(1 - p, 1e-12)))
+
+
+def _decided(rows: list[Score], by_track: dict[int, NDArray[np.float64]], threshold: float) -> float | None:
+    """Seconds from a track's first moment to the one from which its running mean stays at or above the threshold; the earliest track's."""
+    found = []
+    for track, logits in by_track.items():
+        below = np.flatnonzero(np.cumsum(logits) / np.arange(1, len(logits) + 1) < threshold)
+        at = int(below[-1]) + 1 if len(below) else 0
+        if at < len(logits):
+            times = [row.t for row in rows if row.track == track]
+            found.append(times[at] - times[0])
+    return min(found, default=None)
 
 
 def evaluate(
@@ -114,23 +231,15 @@ def summarise(scores: list[VideoScore]) -> Evaluation:
     """Numbers over judged videos."""
     label = np.array([score.label for score in scores])
     logit = np.array([0.0 if score.logit is None else score.logit for score in scores])
-    blur = np.array([0.0 if score.sharpness is None else -score.sharpness for score in scores])
+    # A video without a usable face says as little about sharpness as about anything: it stands in the middle.
+    known = [score.sharpness for score in scores if score.sharpness is not None]
+    blur = -np.array([np.median(known) if score.sharpness is None else score.sharpness for score in scores]) if known else 0 * logit
     group = np.array([score.group for score in scores])
     accused = np.array([score.verdict == "manipulated" for score in scores])
     p = np.array([probability(float(value)) for value in logit])
-    methods = []
-    for method in sorted({score.method for score in scores if score.label}):
-        rows = np.array([score.label == 0 or score.method == method for score in scores])
-        hits = accused[rows & (label == 1)]
-        methods.append(
-            MethodResult(
-                method,
-                len(hits),
-                int((label == 0).sum()),
-                auc_interval(logit[rows], label[rows], group[rows]),
-                rate_interval(int(hits.sum()), len(hits)),
-            )
-        )
+    makes = _Makes(label, np.array([score.method for score in scores]), group)
+    hours = sum(score.judged_s for score in scores if not score.label) / 3600
+    found, false = (rate_interval(int(accused[label == one].sum()), int((label == one).sum())) for one in (1, 0))
     wins = [
         float(a > b)
         for a, la, ga in zip(logit, label, group, strict=True)
@@ -138,36 +247,122 @@ def summarise(scores: list[VideoScore]) -> Evaluation:
         for b, lb, gb in zip(logit, label, group, strict=True)
         if not lb and ga == gb
     ]
+    fpr, tpr = roc_points(logit, label)
+    decided = [score.decision_s for score in scores if score.label and score.verdict == "manipulated" and score.decision_s is not None]
     return Evaluation(
         videos=len(scores),
         unjudged=sum(score.logit is None for score in scores),
+        note=_note(label),
+        units={
+            "video": (len(scores), auc_interval(logit, label, group)),
+            "track": _unit(scores, lambda score: score.track_logits),
+            "frame": _unit(scores, lambda score: score.frame_logits),
+        },
         auc=auc_interval(logit, label, group),
+        macro_auc=makes.macro(logit),
+        macro_auc_own_scene=makes.macro(logit, own_scene=True),
         control_auc=auc_interval(blur, label, group),
+        control_macro_auc=makes.macro(blur),
+        control_macro_auc_own_scene=makes.macro(blur, own_scene=True),
+        auc_without_sharpness=auc_interval(without(logit, blur, label), label, group),
         pair_accuracy=rate_interval(int(sum(wins)), len(wins)),
-        true_positive_rate=rate_interval(int(accused[label == 1].sum()), int((label == 1).sum())),
-        false_positive_rate=rate_interval(int(accused[label == 0].sum()), int((label == 0).sum())),
+        average_precision=average_precision(logit, label),
+        equal_error_rate=equal_error_rate(logit, label),
+        tpr_at_fpr={f"{fpr:g}": tpr_at_fpr(logit, label, fpr) for fpr in (0.01, 0.05)},
+        true_positive_rate=found,
+        false_positive_rate=false,
+        false_positives_per_hour=float(accused[label == 0].sum()) / hours if hours else math.nan,
+        balanced_accuracy=(found.value + 1 - false.value) / 2,
+        coverage=sum(score.judged_s for score in scores) / max(sum(score.duration_s for score in scores), 1e-9),
+        abstained=sum(score.verdict not in ("manipulated", "no_evidence") for score in scores) / max(len(scores), 1),
+        decision_s=float(np.median(decided)) if decided else math.nan,
         calibration_error=expected_calibration_error(p, label),
         brier=brier(p, label),
-        methods=tuple(methods),
+        negative_log_likelihood=negative_log_likelihood(p, label),
+        area_under_risk_coverage=area_under_risk_coverage(logit, label),
+        reliability=reliability(p, label),
+        roc=(tuple(fpr.tolist()), tuple(tpr.tolist())),
+        methods=tuple(makes.result(make, logit, blur, accused) for make in makes.names),
+        sources=_sources(scores),
+        slices=slices(scores),
         scores=tuple(scores),
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Makes:
+    """Which videos are compared with which, for each make of fake."""
+
+    label: NDArray[np.int64]
+    method: NDArray[np.str_]
+    group: NDArray[np.str_]
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(set(self.method[self.label == 1].tolist()))
+
+    def rows(self, make: str, *, own_scene: bool = False) -> NDArray[np.bool_]:
+        fakes = (self.label == 1) & (self.method == make)
+        reals = self.label == 0
+        return np.asarray(fakes | (reals & np.isin(self.group, self.group[fakes]) if own_scene else reals))
+
+    def macro(self, score: NDArray[np.float64], *, own_scene: bool = False) -> Estimate:
+        parts = [self.rows(make, own_scene=own_scene) for make in self.names]
+        parts = [part for part in parts if (self.label[part] == 0).any()]
+
+        def mean(drawn: NDArray[np.intp]) -> float:
+            own = [drawn[part[drawn]] for part in parts]
+            found = [roc_auc(score[rows], self.label[rows]) for rows in own]
+            # A draw in which a make is missing is the mean over the others.
+            found = [auc for auc in found if math.isfinite(auc)]
+            return float(np.mean(found)) if found else math.nan
+
+        return bootstrap(mean, self.group)
+
+    def result(self, make: str, score: NDArray[np.float64], blur: NDArray[np.float64], accused: NDArray[np.bool_]) -> MethodResult:
+        rows, own = self.rows(make), self.rows(make, own_scene=True)
+        hits = accused[rows & (self.label == 1)]
+        return MethodResult(
+            method=make,
+            fakes=len(hits),
+            reals=int((self.label == 0).sum()),
+            auc=auc_interval(score[rows], self.label[rows], self.group[rows]),
+            auc_own_scene=auc_interval(score[own], self.label[own], self.group[own]),
+            control_auc=auc_interval(blur[rows], self.label[rows], self.group[rows]),
+            accused=rate_interval(int(hits.sum()), len(hits)),
+        )
+
+
+def _note(label: NDArray[np.int64]) -> str:
+    if not len(label):
+        return "Nothing was judged."
+    if label.all():
+        return "There is no real video among them: only how many fakes are found can be told, and no AUC."
+    if not label.any():
+        return "There is no fake among them: only false positives can be told, and no AUC."
+    return ""
+
+
+def _unit(scores: list[VideoScore], values_of: Callable[[VideoScore], tuple[float, ...]]) -> tuple[int, Estimate]:
+    values = [value for score in scores for value in values_of(score)]
+    labels = [score.label for score in scores for _ in values_of(score)]
+    groups = [score.group for score in scores for _ in values_of(score)]
+    return len(values), auc_interval(values, labels, groups, resamples=200)
+
+
+def _sources(scores: list[VideoScore]) -> tuple[SourceResult, ...]:
+    reals: dict[tuple[str, str], list[bool]] = {}
+    for score in scores:
+        if not score.label:
+            reals.setdefault((score.source, score.tier), []).append(score.verdict == "manipulated")
+    found = [SourceResult(source, tier, len(hits), rate_interval(sum(hits), len(hits))) for (source, tier), hits in reals.items()]
+    return tuple(sorted(found, key=lambda one: (-one.reals, one.source)))
 
 
 def summarise_tracks(tracks: list[TrackEvidence], model: Model) -> Estimate:
     """AUC of whole tracks (pseudo-fakes of held-out people), resampled by person."""
     logit = [model.calibrator.logit(float(track.artefact.mean()), float(track.temporal.mean())) for track in tracks]
     return auc_interval(logit, [track.label for track in tracks], [track.identity for track in tracks])
-
-
-def videos_in(folder: Path) -> list[Record]:
-    """Records of `real/**` and `fake/**` below `folder`; a folder below `fake` names the method."""
-    records = []
-    for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(folder).parts
-        if path.is_file() and len(parts) >= 2 and parts[0] in ("real", "fake"):
-            method = parts[1] if parts[0] == "fake" and len(parts) > 2 else parts[0]
-            records.append(Record("/".join(parts), path, "video", "user", parts[0], path.stem, "", "", method, 1))
-    return records
 
 
 def _nulls(value: Any) -> Any:  # noqa: ANN401  # JSON is any of these

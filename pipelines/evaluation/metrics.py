@@ -5,6 +5,7 @@ Groups (a person, a scene) are resampled whole, because two clips of one person 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
 Float = NDArray[np.float64]
+Rows = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +39,90 @@ def roc_auc(scores: ArrayLike, labels: ArrayLike) -> float:
 
 def auc_interval(scores: ArrayLike, labels: ArrayLike, groups: ArrayLike, *, resamples: int = 2000, seed: int = 0) -> Estimate:
     """AUC with a percentile bootstrap interval over whole groups."""
-    score, label, group = np.asarray(scores, dtype=np.float64), np.asarray(labels), np.asarray(groups)
-    names, index = np.unique(group, return_inverse=True)
+    score, label = np.asarray(scores, dtype=np.float64), np.asarray(labels)
+    return bootstrap(lambda rows: roc_auc(score[rows], label[rows]), groups, resamples=resamples, seed=seed)
+
+
+def bootstrap(statistic: Callable[[Rows], float], groups: ArrayLike, *, resamples: int = 2000, seed: int = 0) -> Estimate:
+    """A statistic of rows with its percentile interval over whole groups; draws in which it is NaN (a class is missing) do not count."""
+    names, index = np.unique(np.asarray(groups), return_inverse=True)
     members = [np.flatnonzero(index == g) for g in range(len(names))]
     rng = np.random.default_rng(seed)
-    draws = []
-    for _ in range(resamples):
-        rows = np.concatenate([members[g] for g in rng.integers(len(names), size=len(names))])
-        draws.append(roc_auc(score[rows], label[rows]))
-    known = np.array([draw for draw in draws if np.isfinite(draw)])
+    draws = np.array(
+        [
+            statistic(np.concatenate([members[g] for g in rng.integers(len(names), size=len(names))]))
+            for _ in range(resamples if members else 0)
+        ]
+    )
+    known = draws[np.isfinite(draws)]
     low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (float("nan"), float("nan"))
-    return Estimate(roc_auc(score, label), float(low), float(high))
+    return Estimate(statistic(np.arange(len(index))), float(low), float(high))
+
+
+def average_precision(scores: ArrayLike, labels: ArrayLike) -> float:
+    """Area under the precision-recall steps, equal scores taken together; NaN without a fake."""
+    score, label = np.asarray(scores, dtype=np.float64), np.asarray(labels).astype(bool)
+    if not label.any():
+        return float("nan")
+    levels = np.unique(score)[::-1]
+    hits = np.array([(label & (score >= level)).sum() for level in levels])
+    called = np.array([(score >= level).sum() for level in levels])
+    return float((np.diff(hits, prepend=0) * hits / called).sum() / label.sum())
+
+
+def roc_points(scores: ArrayLike, labels: ArrayLike) -> tuple[Float, Float]:
+    """False and true positive rates at every threshold, from (0, 0) to (1, 1); empty when a class is missing."""
+    score, label = np.asarray(scores, dtype=np.float64), np.asarray(labels).astype(bool)
+    if label.all() or not label.any():
+        return np.empty(0), np.empty(0)
+    levels = np.unique(score)[::-1]
+    fpr = np.array([0.0, *((score[~label] >= level).mean() for level in levels)])
+    tpr = np.array([0.0, *((score[label] >= level).mean() for level in levels)])
+    return fpr, tpr
+
+
+def equal_error_rate(scores: ArrayLike, labels: ArrayLike) -> float:
+    """Where the ROC, straight between its points, has as many misses as false alarms; NaN when a class is missing."""
+    fpr, tpr = roc_points(scores, labels)
+    if not len(fpr):
+        return float("nan")
+    gap = fpr - (1 - tpr)
+    after = int(np.argmax(gap >= 0))
+    before = max(after - 1, 0)
+    step = gap[after] - gap[before]
+    share = -gap[before] / step if step > 0 else 0.0
+    return float(fpr[before] + share * (fpr[after] - fpr[before]))
+
+
+def tpr_at_fpr(scores: ArrayLike, labels: ArrayLike, fpr: float) -> float:
+    """Largest share of fakes found while at most `fpr` of the reals are accused; NaN with fewer than 1 / fpr reals."""
+    label = np.asarray(labels).astype(bool)
+    if (~label).sum() * fpr < 1 - 1e-9:
+        return float("nan")
+    false, true = roc_points(scores, labels)
+    return float(true[false <= fpr + 1e-12].max()) if len(false) else float("nan")
+
+
+def area_under_risk_coverage(scores: ArrayLike, labels: ArrayLike) -> float:
+    """Mean error among the most certain k, over all k (Geifman and El-Yaniv 2017): certainty is |score|, an error its wrong sign."""
+    score, label = np.asarray(scores, dtype=np.float64), np.asarray(labels).astype(bool)
+    wrong = ((score >= 0) != label)[np.argsort(-np.abs(score), kind="stable")]
+    return float((np.cumsum(wrong) / np.arange(1, len(wrong) + 1)).mean()) if len(wrong) else float("nan")
+
+
+def without(scores: ArrayLike, nuisance: ArrayLike, labels: ArrayLike) -> Float:
+    """The scores less the straight line that the nuisance explains of them among the reals: what is left is not the nuisance."""
+    score, x, real = np.asarray(scores, dtype=np.float64), np.asarray(nuisance, dtype=np.float64), ~np.asarray(labels).astype(bool)
+    if real.sum() < 3 or not x[real].std():
+        return score
+    slope, _ = np.polyfit(x[real], score[real], 1)
+    return np.asarray(score - slope * x)
+
+
+def negative_log_likelihood(p: ArrayLike, labels: ArrayLike) -> float:
+    """Mean of -log of what was claimed of the truth, in nats."""
+    claimed, label = np.clip(np.asarray(p, dtype=np.float64), 1e-12, 1 - 1e-12), np.asarray(labels, dtype=np.float64)
+    return float(-(label * np.log(claimed) + (1 - label) * np.log(1 - claimed)).mean()) if len(claimed) else float("nan")
 
 
 def rate_at(scores: ArrayLike, threshold: float) -> float:
@@ -66,14 +141,29 @@ def rate_interval(hits: int, total: int) -> Estimate:
     return Estimate(p, float(max(0.0, centre - half)), float(min(1.0, centre + half)))
 
 
-def expected_calibration_error(p: ArrayLike, labels: ArrayLike, *, bins: int = 10) -> float:
-    """Mean |claimed - observed| over bins of equal mass (Guo et al. 2017)."""
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """Videos that were given about the same probability: what was claimed of them, and what they were."""
+
+    claimed: float
+    observed: float
+    videos: int
+
+
+def reliability(p: ArrayLike, labels: ArrayLike, *, bins: int = 15) -> tuple[Reliability, ...]:
+    """Bins of equal mass, from the least probable to the most."""
     claimed, label = np.asarray(p, dtype=np.float64), np.asarray(labels, dtype=np.float64)
-    order = np.argsort(claimed, kind="stable")
-    parts = [part for part in np.array_split(order, bins) if len(part)]
-    return float(sum(len(part) * abs(claimed[part].mean() - label[part].mean()) for part in parts) / max(len(claimed), 1))
+    parts = [part for part in np.array_split(np.argsort(claimed, kind="stable"), bins) if len(part)]
+    return tuple(Reliability(float(claimed[part].mean()), float(label[part].mean()), len(part)) for part in parts)
+
+
+def expected_calibration_error(p: ArrayLike, labels: ArrayLike, *, bins: int = 15) -> float:
+    """Mean |claimed - observed| over bins of equal mass (Guo et al. 2017)."""
+    found = reliability(p, labels, bins=bins)
+    return sum(one.videos * abs(one.claimed - one.observed) for one in found) / max(sum(one.videos for one in found), 1)
 
 
 def brier(p: ArrayLike, labels: ArrayLike) -> float:
     """Mean squared error of the probabilities (Brier 1950)."""
-    return float(np.mean((np.asarray(p, dtype=np.float64) - np.asarray(labels, dtype=np.float64)) ** 2))
+    claimed, label = np.asarray(p, dtype=np.float64), np.asarray(labels, dtype=np.float64)
+    return float(((claimed - label) ** 2).mean()) if len(claimed) else float("nan")
