@@ -17,7 +17,18 @@ import cv2
 import torch
 from rich.console import Console
 
-from tests.benchmarks import bench_decode, bench_liquid, bench_liquid_gpu, bench_seconds, bench_timeline, bench_walk, bench_xor, render
+from tests.benchmarks import (
+    bench_ablation,
+    bench_card,
+    bench_decode,
+    bench_liquid,
+    bench_liquid_gpu,
+    bench_seconds,
+    bench_timeline,
+    bench_walk,
+    bench_xor,
+    render,
+)
 from tests.support import ROOT
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -28,9 +39,11 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "liquid": bench_liquid.run,
     "seconds": bench_seconds.table,
     "xor": bench_xor.run,
+    "ablation": bench_ablation.run,
+    "card": bench_card.run,
     "liquid_gpu": bench_liquid_gpu.run,
 }
-ON_REQUEST = frozenset({"seconds", "xor", "liquid_gpu"})
+ON_REQUEST = frozenset({"seconds", "xor", "ablation", "card", "liquid_gpu"})
 """They train nets for an hour, or need a GPU; they run only when they are asked for by name."""
 
 
@@ -49,6 +62,8 @@ def main(arguments: Sequence[str]) -> None:
     if asked.readme:
         readme = ROOT / "README.md"
         readme.write_text(render.rewrite(readme.read_text("utf-8"), results), "utf-8")
+        card = ROOT / "models" / "weights" / "README.md"
+        card.write_text(render.rewrite(card.read_text("utf-8"), results, render.IN_MODEL_CARD), "utf-8")
         return
     torch.set_num_threads(1)
     cv2.setNumThreads(1)

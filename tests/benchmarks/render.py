@@ -13,6 +13,15 @@ from tests.benchmarks.bench_xor import PUBLISHED
 
 Rows = Sequence[dict[str, Any]]
 IN_README = ("walk", "timeline", "decode", "liquid", "seconds", "xor")
+IN_MODEL_CARD = ("card",)
+TITLES = {
+    "genuine": "Genuine deepfakes (tier `validation`), video level",
+    "makes": "Each make",
+    "reals": "Real video of people that nothing was trained on: held-out `open` and `published`, and `study`",
+    "pseudo": "AUC on pseudo-fakes of people that nothing was trained on, clip level",
+    "calibration": "Calibration",
+    "shortcuts": "What the score must not follow",
+}
 READERS = {
     "ours": "read_frames, absolute",
     "ours_relative": "read_frames",
@@ -43,12 +52,13 @@ class Table:
         return "\n".join(f"| {' | '.join(row)} |" for row in (self.columns, rule, *self.rows))
 
 
-def rewrite(readme: str, results: dict[str, Any]) -> str:
+def rewrite(readme: str, results: dict[str, Any], names: Sequence[str] = IN_README) -> str:
     """`readme` with the tables of `results` between `<!-- bench:NAME -->` and `<!-- /bench:NAME -->`; a missing pair is an error."""
-    for name in IN_README:
+    for name in names:
         if name not in results:
             raise ValueError(f"results.json has no {name!r}; run `python -m tests.benchmarks --only {name}` first")
-        text = "\n\n".join(table.markdown() for table in _for_readme(name, results[name]))
+        titled = name in IN_MODEL_CARD
+        text = "\n\n".join((f"**{table.title}**\n\n" if titled else "") + table.markdown() for table in _for_readme(name, results[name]))
         begin, end = f"<!-- bench:{name} -->", f"<!-- /bench:{name} -->"
         found = re.findall(re.escape(begin) + ".*?" + re.escape(end), readme, flags=re.DOTALL)
         if len(found) != 1:
@@ -72,10 +82,11 @@ def tables(name: str, rows: Rows) -> list[Table]:
             return [_seconds(rows, *way) for way in dict.fromkeys((row["regime"], row["short_dt"]) for row in rows)]
         case "xor":
             return [_xor(rows)]
-        case "liquid_gpu":
-            return [
-                _as_it_is(table, [row for row in rows if row["table"] == table]) for table in dict.fromkeys(row["table"] for row in rows)
-            ]
+        case "ablation":
+            return [_ablation(rows)]
+        case "liquid_gpu" | "card":
+            names = dict.fromkeys(row["table"] for row in rows)
+            return [_as_it_is(TITLES.get(table, table), [row for row in rows if row["table"] == table]) for table in names]
     raise ValueError(f"there is no benchmark {name!r}")
 
 
@@ -239,12 +250,36 @@ def _xor(rows: Rows) -> Table:
     return Table("event-based XOR, test accuracy in %", ("model", "accuracy", "parameters", "epochs", "seeds"), tuple(cells))
 
 
+def _ablation(rows: Rows) -> Table:
+    def seeds(found: dict[str, Any]) -> str:
+        return f"{found['mean']:.3f} ({', '.join(f'{value:.3f}' for value in found['seeds'])})"
+
+    cells = [
+        (
+            row["says"],
+            f"{seeds(row['pseudo'])} [{row['pseudo_interval'][0]:.3f}, {row['pseudo_interval'][1]:.3f}]",
+            seeds(row["pair_accuracy"]),
+            seeds(row["unseen_families"]),
+            seeds(row["validation_macro"]),
+        )
+        for row in rows
+    ]
+    columns = (
+        f"trained for {rows[0]['pairs']:,} pairs with".replace(",", " "),
+        "pseudo-fakes of unseen people, AUC (seeds) [95 %]",
+        "fake above its original",
+        "two mask families, AUC",
+        f"genuine deepfakes, macro AUC (control {rows[0]['control_macro']:.3f})",
+    )
+    return Table("what each part of the encoder's training is worth, single pictures", columns, tuple(cells))
+
+
 def _spread(mean: float, sd: float) -> str:
     return f"{mean:.2f} ± {sd:.2f}"
 
 
 def _as_it_is(title: str, rows: Rows) -> Table:
-    """Every key a column, for tables that the README does not show."""
+    """Every key a column."""
     columns = tuple(dict.fromkeys(key for row in rows for key in row if key != "table"))
     return Table(title, columns, tuple(tuple(str(row.get(key, "")) for key in columns) for row in rows))
 
