@@ -42,6 +42,7 @@ def evaluate_command(
     wear: Annotated[str | None, typer.Option(help="Judge worn copies of real and fake alike: crf=35,scale=0.5,drop=0.5.")] = None,
     matched: Annotated[int | None, typer.Option(help="The same as --wear crf=N: real and fake through one encoder more.")] = None,
     sweep: Annotated[list[str], typer.Option(help="Also under robustness (every level of wear) or time (every frame rate).")] = [],  # noqa: B006
+    limit: Annotated[int | None, typer.Option(help="At most so many reals and so many fakes in --sweep robustness.")] = None,
     baselines: Annotated[Path | None, typer.Option(help="Comparison heads of `train baselines`, for --sweep time.")] = None,
     scores: Annotated[Path | None, typer.Option(help="Write a row a video (.csv), as it goes.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from what --scores holds already.")] = False,
@@ -94,7 +95,7 @@ def evaluate_command(
         whole = _judge(records, model, hz=hz, pictures=pictures, done=done, console=console)
         try:
             for name in sweep if whole else ():
-                sweeps.append(_swept(name, records, model, hz=hz, baselines=baselines, console=console))
+                sweeps.append(_swept(name, records, model, hz=hz, baselines=baselines, limit=limit, console=console))
         except KeyboardInterrupt:
             whole = False
             console.print(f"Interrupted: there are {len(sweeps)} of {len(sweep)} sweeps.")
@@ -233,11 +234,13 @@ def _read_scores(path: Path, how: str) -> list[VideoScore]:
     return found
 
 
-def _swept(name: str, records: list[Record], model: Model, *, hz: float, baselines: Path | None, console: Console) -> dict[str, Any]:
+def _swept(
+    name: str, records: list[Record], model: Model, *, hz: float, baselines: Path | None, limit: int | None, console: Console
+) -> dict[str, Any]:
     if name == "robustness":
         from pipelines.evaluation.robustness import sweep_robustness
 
-        return sweep_robustness(records, model, hz=hz, on_progress=console.print).as_json()
+        return sweep_robustness(records, model, hz=hz, limit=limit, on_progress=console.print).as_json()
     from pipelines.evaluation.baselines import load_baselines, scorers
     from pipelines.evaluation.time_sweep import sequences_of, sweep_time
 

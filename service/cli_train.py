@@ -91,6 +91,7 @@ def baselines(
     run: Annotated[Path, typer.Option(help="The run directory of a finished training.")],
     steps: Annotated[int, typer.Option(help="Optimiser steps of each head, as the liquid head had.")] = 1500,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
+    seeds: Annotated[int, typer.Option(help="How many seeds; the liquid head is trained from the further ones, too.")] = 1,
 ) -> None:
     """Train the heads that the liquid one must beat (GRU, GRU with dt, LSTM, CfC), on the same embeddings and in the same way."""
     from pipelines.evaluation.baselines import Trained, save_baselines, train_baselines
@@ -100,10 +101,11 @@ def baselines(
     console = Console(stderr=True)
 
     def told(one: Trained) -> None:
-        console.print(f"{one.name}: held-out AUC {one.holdout_auc:.3f} at learning rate {one.learning_rate:g}")
+        console.print(f"{one.name}, seed {one.seed}: held-out AUC {one.holdout_auc:.3f} at learning rate {one.learning_rate:g}")
 
     train, holdout = (load_sequences(run / f"sequences-{name}.npz") for name in ("train", "holdout"))
-    save_baselines(run / "baselines.pt", train_baselines(train, holdout, TemporalRecipe(steps=steps, seed=seed), on_trained=told))
+    trained = train_baselines(train, holdout, TemporalRecipe(steps=steps, seed=seed), seeds=seeds, on_trained=told)
+    save_baselines(run / "baselines.safetensors", trained)
 
 
 @train_app.command()

@@ -116,7 +116,7 @@ def _speed(factor: float) -> Callable[[Sequence, np.random.Generator], Sequence]
 
 AS_IT_IS: Final = Condition("as it is", "", lambda sequence, _: sequence)
 CONDITIONS: Final = (
-    *(Condition("fps", f"{hz}", _rate(hz)) for hz in (30, 15, 10, 5, 2)),
+    *(Condition("fps", f"{hz}", _rate(hz)) for hz in (30, 25, 15, 10, 5, 2)),
     *(Condition("dropped", f"{share}%", _drop(share / 100)) for share in (10, 25, 50, 75)),
     *(Condition("bursts lost, mean frames", f"{mean}", _burst(mean)) for mean in (5, 15)),
     *(Condition("jitter, cv", f"{cv}", _jitter(cv)) for cv in (0.2, 0.5, 1.0)),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -62,7 +63,7 @@ def _blocks(count: int) -> Picture:
 def _noise(variance: float) -> Picture:
     def apply(image: Image, rng: np.random.Generator) -> Image:
         x = cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb).astype(np.float32)
-        x += np.asarray(rng.normal(0, 255 * math.sqrt(variance), x.shape), dtype=np.float32)
+        x += np.float32(255 * math.sqrt(variance)) * rng.standard_normal(x.shape, dtype=np.float32)
         return np.asarray(cv2.cvtColor(_bytes(x), cv2.COLOR_YCrCb2RGB), dtype=np.uint8)
 
     return apply
@@ -81,8 +82,22 @@ def _pixels(factor: int) -> Picture:
     return apply
 
 
+def _long_side(px: int) -> Picture:
+    """Shrunk until the longer side is `px`, and left so small: the face shrinks too, and below 80 px it is not judged."""
+
+    def apply(image: Image, _: np.random.Generator) -> Image:
+        share = px / max(image.shape[:2])
+        if share >= 1:
+            return image
+        size = (max(1, round(image.shape[1] * share)), max(1, round(image.shape[0] * share)))
+        return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+    return apply
+
+
 def _jpeg(quality: int) -> Picture:
-    return lambda image, _: through_jpeg(image, quality)
+    # The true order of channels: JPEG halves the chroma, and red for blue is another chroma.
+    return lambda image, _: np.ascontiguousarray(through_jpeg(np.ascontiguousarray(image[..., ::-1]), quality)[..., ::-1])
 
 
 def _bytes(x: NDArray[np.float32]) -> Image:
@@ -106,6 +121,7 @@ PERTURBATIONS: Final[dict[str, dict[str, Picture | Encoded]]] = {
     "pixelation": {f"1/{factor}": _pixels(factor) for factor in (2, 3, 4, 5, 6)},
     "H.264, CRF": {f"{crf}": Encoded((("libx264", crf),)) for crf in (30, 32, 35, 38, 40)},
     "JPEG, quality": {f"{quality}": _jpeg(quality) for quality in (80, 60, 40, 20, 10)},
+    "long side, px": {f"{px}": _long_side(px) for px in (448, 336, 224, 160, 112)},
     "half size, H.264, CRF": {f"{crf}": Encoded((("libx264", crf),), 0.5) for crf in (23, 28, 35)},
     "H.264 twice, CRF": {f"{crf}": Encoded((("libx264", crf), ("libx264", crf))) for crf in (23, 30, 35)},
     "VP9, CRF": {f"{crf}": Encoded((("libvpx-vp9", crf),)) for crf in (32, 42, 52)},
@@ -146,16 +162,20 @@ def sweep_robustness(
     hz: float | None = 12.0,
     kinds: Collection[str] | None = None,
     levels: Collection[int] = (1, 3, 5),
+    limit: int | None = None,
     judge: Callable[..., VideoScore] = judge_video,
     on_progress: Callable[[str], None] | None = None,
 ) -> RobustnessSweep:
     """Judge all videos as they are and under the `levels` (1 the mildest) of each kind; Ctrl-C keeps the rows that are whole.
+
+    `limit`: at most so many reals and so many fakes, evenly over makes, first come first taken; a wear costs as much as an evaluation.
 
     Raises:
         UnsupportedMedia: a kind is not known.
     """
     if unknown := sorted(set(kinds or ()) - set(PERTURBATIONS)):
         raise UnsupportedMedia("This wear is not known.", expected=", ".join(PERTURBATIONS), got=", ".join(unknown))
+    records = records if limit is None else limited(records, limit)
     clean = [judge(record, model, hz=hz) for record in records]
     rows = [_row("as it is", "", clean, clean)]
     try:
@@ -170,6 +190,20 @@ def sweep_robustness(
         if on_progress is not None:
             on_progress(f"Interrupted: {len(rows)} rows are whole.")
     return RobustnessSweep(tuple(rows))
+
+
+def limited(records: list[Record], limit: int) -> list[Record]:
+    """At most `limit` records of each label, in their order: one of every make in turn until there are enough."""
+    turns: Counter[tuple[str, str | None]] = Counter()
+    places = []
+    for place, record in enumerate(records):
+        make = (record.label, record.method)
+        places.append((turns[make], place))
+        turns[make] += 1
+    taken: set[int] = set()
+    for label in {record.label for record in records}:
+        taken |= {place for _, place in sorted(one for one in places if records[one[1]].label == label)[:limit]}
+    return [record for place, record in enumerate(records) if place in taken]
 
 
 def perturbed(apply: Picture, seed: int) -> Reader:

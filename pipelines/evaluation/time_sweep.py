@@ -1,7 +1,8 @@
 """Is the score the same at another frame rate? Clips and arms in, AUC and drift of every arm under every timing out.
 
 The claim to earn: dropping half of the frames costs at most .02 of AUC, and the same clip's score moves at most half as much as a GRU's.
-Drift is given in standard deviations of the arm's own scores over the clips as they are, so that arms on different scales compare.
+Drift is given in standard deviations of the arm's own scores over the clips as they are, so that arms on different scales compare, and in
+probability after the arm's own logistic scaling (Platt 1999). Intervals draw whole people anew; what compares is drawn together.
 """
 
 from __future__ import annotations
@@ -13,23 +14,27 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 
-from pipelines.evaluation.baselines import Scorer
-from pipelines.evaluation.metrics import Estimate, auc_interval, roc_auc
+from models.encoder import EncoderOutput
+from pipelines.analysis import Analysis
+from pipelines.evaluation.baselines import FRAMES_ALONE, Scorer
+from pipelines.evaluation.metrics import Estimate, Rows, auc_interval, bootstrap, roc_auc
 from pipelines.evaluation.retiming import AS_IT_IS, CONDITIONS, Condition
-from pipelines.faces import align
 from pipelines.frames import read_frames
-from pipelines.judgement import MIN_MOMENTS, MIN_TRACK_S
-from pipelines.media import Image
+from pipelines.media import Frame
 from pipelines.model import Model
-from pipelines.quality import why_unusable
-from pipelines.tracks import FaceTracker
+from pipelines.tracks import Observation
 from pipelines.training.manifest import Record
-from pipelines.training.sequences import Sequence, see
+from pipelines.training.sequences import Sequence
 
 Float = NDArray[np.float64]
 TEMPORAL_KINDS: Final = ("drift", "feature_drift", "time_shift", "flicker")
 """Pseudo-fakes whose single pictures may be faultless."""
+RATES: Final = ("30", "15", "10", "5")
+"""Levels of the condition `fps` over which arms are compared by how steady they are."""
+RIDGE: Final = 1.0
+"""Of the slope of an arm's logistic scaling, so that clips told without a mistake do not make it infinite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +47,12 @@ class TimeRow:
     auc: Estimate
     lost: float
     """AUC as it is, less this one."""
+    lost_interval: Estimate
+    """The same, both on the same people in every draw."""
     drift: float
     """Mean |score - score of the same clip as it is|, in standard deviations of the arm's scores as they are."""
+    drift_p: float
+    """The same in probability, after the logistic scaling that fits the arm's scores as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +66,37 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
+class Steadiness:
+    """How far one arm's scores move over the frame rates RATES, as a share of how far another's do: .5 is half as far."""
+
+    arm: str
+    other: str
+    ratio: Estimate
+
+
+@dataclass(frozen=True, slots=True)
 class TimeSweep:
-    """All arms under all timings, and how the arms differ on the clips as they are."""
+    """All arms under all timings, how the arms differ on the clips as they are, and how steady they are across frame rates."""
 
     clips: int
     people: int
     rows: tuple[TimeRow, ...]
     differences: tuple[Difference, ...]
+    steadiness: tuple[Steadiness, ...]
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values; NaN becomes null."""
         rows = [
-            {"arm": r.arm, "condition": r.condition, "level": r.level, "auc": _plain(r.auc), "lost": r.lost, "drift": r.drift}
+            {
+                "arm": r.arm,
+                "condition": r.condition,
+                "level": r.level,
+                "auc": _plain(r.auc),
+                "lost": _number(r.lost),
+                "lost_interval": _plain(r.lost_interval),
+                "drift": _number(r.drift),
+                "drift_p": _number(r.drift_p),
+            }
             for r in self.rows
         ]
         return {
@@ -77,6 +105,7 @@ class TimeSweep:
             "people": self.people,
             "rows": rows,
             "differences": [{"arm": d.arm, "other": d.other, "among": d.among, "auc": _plain(d.auc)} for d in self.differences],
+            "steadiness": [{"arm": s.arm, "other": s.other, "ratio": _plain(s.ratio)} for s in self.steadiness],
         }
 
 
@@ -97,84 +126,151 @@ def sweep_time(
         raise ValueError(f"sweep_time: expected clips and arms, got {len(clips)} clips and {len(arms)} arms")
     labels, people = np.array([clip.label for clip in clips]), np.array([clip.identity for clip in clips])
     whole: dict[str, Float] = {}
+    curves: dict[str, Callable[[Float], Float]] = {}
+    moved: dict[str, list[Float]] = {name: [] for name in arms}
     rows = []
     for condition in (AS_IT_IS, *conditions):
         seen = [condition.apply(clip) for clip in clips]
         for name, score in arms.items():
             scores = score(seen)
             before = whole.setdefault(name, scores)
-            spread = float(before.std()) or math.nan
+            away = np.abs(scores - before) / (float(before.std()) or math.nan)
+            if condition.name == "fps" and condition.level in RATES:
+                moved[name].append(away)
             auc = auc_interval(scores, labels, people, resamples=resamples)
-            rows.append(
-                TimeRow(
-                    name,
-                    condition.name,
-                    condition.level,
-                    auc,
-                    roc_auc(before, labels) - auc.value,
-                    float(np.abs(scores - before).mean()) / spread,
-                )
-            )
+            lost = _paired(before, scores, labels, people, resamples)
+            p = curves[name] = curves.get(name) or _platt(before, labels)
+            in_p = float(np.abs(p(scores) - p(before)).mean())
+            rows.append(TimeRow(name, condition.name, condition.level, auc, lost.value, lost, float(away.mean()), in_p))
         if on_condition is not None:
             on_condition(condition)
-    return TimeSweep(len(clips), len(set(people)), tuple(rows), tuple(_differences(clips, whole, labels, people, resamples)))
+    return TimeSweep(
+        len(clips),
+        len(set(people)),
+        tuple(rows),
+        tuple(_differences(clips, whole, labels, people, resamples)),
+        tuple(_steadiness({name: np.mean(steps, axis=0) for name, steps in moved.items() if steps}, people, resamples)),
+    )
 
 
 def sequences_of(records: list[Record], model: Model, *, on_video: Callable[[int], None] | None = None) -> list[Sequence]:
-    """Each video's longest judged face at the video's own rate, through the tracking, crops and gates that serve.
+    """What the eye said of each video's longest judged face at the video's own rate: `Analysis` itself walks, so cuts, damage and gates
+    are those of serving.
 
     A video in which no face can be judged is left out.
+
+    Raises:
+        SourceError, DecodeError: a video cannot be read.
     """
     found = []
     for number, record in enumerate(records, start=1):
-        tracker = FaceTracker(model.detector)
-        tracks: dict[int, list[tuple[float, Image]]] = {}
         with read_frames(record.path, hz=None) as source:
+            walk = _Recorded(model)
             for frame in source:
-                for one in tracker.update(frame).seen:
-                    crop = align(frame.image, one.face.points)
-                    if why_unusable(one.face, crop) is None:
-                        tracks.setdefault(one.track, []).append((frame.t, crop))
-        longest = max(tracks.values(), key=len, default=[])
-        if len(longest) >= MIN_MOMENTS and longest[-1][0] - longest[0][0] >= MIN_TRACK_S:
-            seen = see(model.encoder, np.stack([crop for _, crop in longest]))
+                walk.push(frame)
+        judged = [track for track in walk.finish().tracks if track.score is not None]
+        if judged:
+            seen = walk.looks[max(judged, key=lambda track: track.judged).id]
             label = int(record.label == "fake")
-            t, flat = np.array([t for t, _ in longest]), np.full(len(longest), label, dtype=np.float32)
-            found.append(Sequence(record.identity, label, record.method or record.label, t, seen.embedding, seen.artefact, flat))
+            found.append(
+                Sequence(
+                    identity=record.identity,
+                    label=label,
+                    kind=record.method or record.label,
+                    t=np.array([look.t for look in seen]),
+                    embedding=np.stack([look.embedding for look in seen]),
+                    artefact=np.array([look.artefact for look in seen], dtype=np.float32),
+                    frame_label=np.full(len(seen), label, dtype=np.float32),
+                )
+            )
         if on_video is not None:
             on_video(number)
     return found
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Look:
+    """What the eye said of one track at one moment."""
+
+    t: float
+    embedding: NDArray[np.float32]
+    """(E,)."""
+    artefact: float
+
+
+class _Recorded(Analysis):
+    """An Analysis that keeps what it gave to each memory, by track."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model)
+        self.looks: dict[int, list[_Look]] = {}
+
+    def _remember(self, frame: Frame, seen: list[Observation], outputs: list[EncoderOutput]) -> dict[int, Any]:
+        for one, output in zip(seen, outputs, strict=True):
+            look = _Look(frame.t, output.embedding[0].cpu().numpy(), float(output.logit))
+            self.looks.setdefault(one.track, []).append(look)
+        return super()._remember(frame, seen, outputs)
+
+
 def _differences(
     clips: list[Sequence], scores: dict[str, Float], labels: NDArray[np.int64], people: NDArray[np.str_], resamples: int
 ) -> list[Difference]:
-    """Every arm against the mean frame logit (the honest baseline, or whatever arm comes first): among all fakes and the temporal ones."""
+    """Every arm against the first (the mean frame logit, the honest baseline): among all fakes, the temporal ones, and each kind of these.
+
+    A fake that lasts only part of its clip ("partial") is a temporal one whatever its kind.
+    """
     base = next(iter(scores))
     kinds = np.array([clip.kind for clip in clips])
-    among = {"all": np.ones(len(clips), dtype=bool), "temporal": (labels == 0) | np.isin(kinds, TEMPORAL_KINDS)}
+    partial = np.array([clip.label == 1 and float(np.ptp(clip.frame_label)) > 0 for clip in clips])
+    fakes = {"all": labels == 1, "temporal": np.isin(kinds, TEMPORAL_KINDS) | partial}
+    fakes |= {kind: kinds == kind for kind in TEMPORAL_KINDS} | {"partial": partial}
+    found = []
+    for among, chosen in fakes.items():
+        rows = (labels == 0) | chosen
+        if (labels[rows] == 0).any() and (labels[rows] == 1).any():
+            found += [
+                Difference(name, base, among, _paired(scores[name][rows], scores[base][rows], labels[rows], people[rows], resamples))
+                for name in scores
+                if name != base
+            ]
+    return found
+
+
+def _steadiness(moved: dict[str, Float], people: NDArray[np.str_], resamples: int) -> list[Steadiness]:
+    """Every arm against every other one that has a memory; an average over frames is steadier by nature and no measure of one."""
+    arms = [name for name in moved if name not in FRAMES_ALONE]
+
+    def ratio(arm: str, other: str) -> Callable[[Rows], float]:
+        return lambda rows: float(moved[arm][rows].mean()) / (float(moved[other][rows].mean()) or math.nan)
+
     return [
-        Difference(name, base, which, _paired(scores[name][rows], scores[base][rows], labels[rows], people[rows], resamples))
-        for which, rows in among.items()
-        if len(set(labels[rows])) == 2 and (which == "all" or np.isin(kinds, TEMPORAL_KINDS).any())
-        for name in scores
-        if name != base
+        Steadiness(arm, other, bootstrap(ratio(arm, other), people, resamples=resamples)) for arm in arms for other in arms if arm != other
     ]
 
 
 def _paired(a: Float, b: Float, labels: NDArray[np.int64], people: NDArray[np.str_], resamples: int) -> Estimate:
-    """Difference of two AUCs with its percentile interval over whole people, both arms on the same draw."""
-    names, index = np.unique(people, return_inverse=True)
-    members = [np.flatnonzero(index == i) for i in range(len(names))]
-    rng = np.random.default_rng(0)
-    draws = []
-    for _ in range(resamples):
-        rows = np.concatenate([members[i] for i in rng.integers(len(names), size=len(names))])
-        draws.append(roc_auc(a[rows], labels[rows]) - roc_auc(b[rows], labels[rows]))
-    low, high = np.nanpercentile(draws, [2.5, 97.5])
-    return Estimate(roc_auc(a, labels) - roc_auc(b, labels), float(low), float(high))
+    """Difference of two AUCs, both arms on the same draw of people."""
+    return bootstrap(lambda rows: roc_auc(a[rows], labels[rows]) - roc_auc(b[rows], labels[rows]), people, resamples=resamples)
+
+
+def _platt(scores: Float, labels: NDArray[np.int64]) -> Callable[[Float], Float]:
+    """Scores -> probability of a fake, by the logistic curve (slope with a ridge, and offset) that fits these clips."""
+    middle, unit = float(scores.mean()), float(scores.std()) or 1.0
+
+    def loss(w: Float) -> tuple[float, Float]:
+        x = (scores - middle) / unit
+        z = w[0] * x + w[1]
+        miss = 1 / (1 + np.exp(-z)) - labels
+        value = float((np.logaddexp(0, z) - labels * z).sum() + 0.5 * RIDGE * w[0] ** 2)
+        return value, np.array([float(miss @ x) + RIDGE * w[0], float(miss.sum())])
+
+    slope, offset = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=[(0, None), (-20, 20)]).x
+    return lambda new: np.asarray(1 / (1 + np.exp(-(slope * (new - middle) / unit + offset))))
 
 
 def _plain(estimate: Estimate) -> dict[str, float | None]:
-    values = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+    return {"value": _number(estimate.value), "low": _number(estimate.low), "high": _number(estimate.high)}
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None

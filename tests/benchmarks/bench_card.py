@@ -51,7 +51,7 @@ def run() -> list[dict[str, Any]]:
     genuine = [record for record in records if record.tier == "validation" and record.kind == "video"]
     clips = sequences_of(genuine, model)
     made = _pseudo_fakes(model)
-    heads = load_baselines(RUN / "baselines.pt")
+    heads = load_baselines(RUN / "baselines.safetensors")
     return [
         *_genuine(_judged(genuine, model), "as they are"),
         *_genuine(_worn(genuine, MATCHED, model), f"both sides encoded once more, H.264 CRF {MATCHED.crf}")[:1],
@@ -186,6 +186,11 @@ def _times(sweep: TimeSweep, among: str) -> list[dict[str, Any]]:
     rows += [
         {"table": f"differences, {among}", "arm": one.arm, "less": one.other, "among": one.among, "AUC difference": str(one.auc)}
         for one in sweep.differences
+    ]
+    rows += [
+        {"table": f"steadiness, {among}", "arm": one.arm, "moves, as a share of": one.other, "over 30, 15, 10 and 5 fps": str(one.ratio)}
+        for one in sweep.steadiness
+        if one.arm.startswith("liquid") and not one.other.startswith("liquid")
     ]
     return rows
 

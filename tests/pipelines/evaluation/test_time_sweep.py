@@ -1,23 +1,145 @@
-"""Re-timing says what it does and keeps true times; heads blind to time drift where those that see it do not."""
+"""The time sweep tells steady arms from unsteady ones and blind from seeing; its sequences are what serving saw."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from models.calibration import Calibrator
 from models.temporal import TemporalHead
-from pipelines.errors import SourceNotFound
-from pipelines.evaluation.baselines import BASELINES, Trained, load_baselines, save_baselines, scorers, train_baselines
+from pipelines.analysis import Analysis
+from pipelines.evaluation.baselines import BASELINES, Trained, scorers
 from pipelines.evaluation.retiming import AS_IT_IS, CONDITIONS, Condition
-from pipelines.evaluation.time_sweep import sweep_time
+from pipelines.evaluation.time_sweep import TimeSweep, sequences_of, sweep_time
+from pipelines.frames import read_frames
+from pipelines.model import Model, load_model, shipped_weights
+from pipelines.training.evidence import of_sequences
+from pipelines.training.manifest import Record
 from pipelines.training.sequences import Sequence
-from pipelines.training.temporal_training import TemporalRecipe
+from tests import clips as videos
+
+RATES = tuple(one for one in CONDITIONS if one.name == "fps" and one.level in ("30", "15", "10", "5"))
+
+
+def _clips(n: int = 12, size: int = 60) -> list[Sequence]:
+    rng = np.random.default_rng(0)
+    found = []
+    for i in range(n):
+        for label in (0, 1):
+            x = rng.normal(size=(size, 4)).astype(np.float32)
+            frames = np.full(size, label, np.float32)
+            kind = ("drift", "static")[i % 2] if label else "real"
+            found.append(
+                Sequence(f"p{i}", label, kind, np.arange(size) / 30, x, frames + rng.normal(0, 1, size).astype(np.float32), frames)
+            )
+    return found
+
+
+def _moved(clips: list[Sequence], share: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """A score that tells the classes well and moves by `share` for each halving of the rate."""
+    base = np.array([clip.label + 0.01 * (i % 7) for i, clip in enumerate(clips)])
+    rate = np.array([len(clip.t) / max(float(np.ptp(clip.t)), 1e-9) for clip in clips])
+    return np.asarray(base + share * np.abs(np.log2(rate / 30.508)))
+
+
+def _sweep(clips: list[Sequence], conditions: tuple[Condition, ...] = RATES) -> TimeSweep:
+    arms = {
+        "mean frame logit": lambda seen: np.array([float(clip.artefact.mean()) for clip in seen]),
+        "steady": lambda seen: _moved(seen, 0.02),
+        "unsteady": lambda seen: _moved(seen, 0.08),
+    }
+    return sweep_time(clips, arms, conditions=conditions, resamples=60)
+
+
+def test_how_steady_an_arm_is_is_a_share_of_how_steady_another_is() -> None:
+    found = {(one.arm, one.other): one.ratio for one in _sweep(_clips()).steadiness}
+    assert set(found) == {("steady", "unsteady"), ("unsteady", "steady")}, "an average over frames is in no comparison"
+    ratio = found["steady", "unsteady"]
+    assert ratio.value == pytest.approx(0.25, rel=0.02)
+    assert ratio.low <= ratio.value <= ratio.high < 0.5
+
+
+def test_drift_in_probability_is_between_zero_and_one_and_zero_as_it_is() -> None:
+    found = _sweep(_clips())
+    for row in found.rows:
+        assert 0 <= row.drift_p <= 1
+        if row.condition == "as it is":
+            assert row.drift == row.drift_p == row.lost == row.lost_interval.high == 0
+        else:
+            assert row.lost_interval.low <= row.lost == row.lost_interval.value <= row.lost_interval.high
+    by = {(row.arm, row.level): row for row in found.rows if row.condition == "fps"}
+    assert by["unsteady", "5"].drift_p > by["steady", "5"].drift_p > 0
+    assert by["unsteady", "5"].drift > by["unsteady", "10"].drift > by["unsteady", "15"].drift
+
+
+def test_scales_of_arms_change_no_number() -> None:
+    """A score counted in other units is the same arm."""
+    clips = _clips()
+    arms = {"a": lambda seen: _moved(seen, 0.05), "b": lambda seen: 40 * _moved(seen, 0.05) - 7}
+    rows = sweep_time(clips, arms, conditions=RATES, resamples=20).rows
+    for a, b in zip(rows[::2], rows[1::2], strict=True):
+        assert (a.drift, a.drift_p, a.auc.value) == pytest.approx((b.drift, b.drift_p, b.auc.value), abs=1e-4)
+
+
+def test_kinds_are_compared_one_by_one_and_a_partial_fake_is_temporal() -> None:
+    clips = _clips()
+    clips[3] = replace(clips[3], frame_label=np.r_[np.zeros(30), np.ones(30)].astype(np.float32))  # a static fake, half of the clip
+    found = {(one.among, one.arm) for one in _sweep(clips).differences}
+    assert {among for among, _ in found} == {"all", "temporal", "drift", "partial"}
+    assert not [one for one in found if one[1] == "mean frame logit"]
+    only_reals = [clip for clip in clips if not clip.label]
+    assert _sweep(only_reals, ()).differences == ()
+    assert _sweep(only_reals, ()).as_json()["rows"][0]["auc"]["value"] is None
+
+
+def test_nothing_that_is_no_number_reaches_the_json() -> None:
+    found = sweep_time(_clips(2), {"constant": lambda seen: np.zeros(len(seen))}, conditions=RATES[:1], resamples=5).as_json()
+
+    def numbers(value: object) -> list[float]:
+        if isinstance(value, dict):
+            return [number for inner in value.values() for number in numbers(inner)]
+        if isinstance(value, list | tuple):
+            return [number for inner in value for number in numbers(inner)]
+        return [value] if isinstance(value, float) else []
+
+    assert all(math.isfinite(number) for number in numbers(found))
+    assert found["rows"][0]["drift"] is None, "a score that is always the same has no unit"
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    if not shipped_weights().is_file():
+        pytest.skip("there are no shipped weights")
+    return load_model()
+
+
+def test_sequences_are_what_serving_saw(model: Model, tmp_path: Path) -> None:
+    """The head and the running mean, folded over the sequence, say what `Analysis` said at each frame."""
+    path = videos.face_clip(tmp_path / "a.mp4", pts=videos.variable_pts(3.0, seed=2))
+    record = Record("a.mp4", path, "video", "validation", "fake", "p", "", "", "swap", 1)
+    (clip,) = sequences_of([record], model)
+    assert (clip.identity, clip.label, clip.kind) == ("p", 1, "swap")
+    analysis = Analysis(model)
+    with read_frames(path, hz=None) as source:
+        for frame in source:
+            analysis.push(frame)
+    told = [(score.t, score.logit) for score in analysis.scores if score.logit is not None]
+    np.testing.assert_array_equal(clip.t, [t for t, _ in told])
+    (track,) = of_sequences(model.temporal, model.calibrator, [clip], hz=None)
+    logits = [model.calibrator.logit(a, b) for a, b in zip(track.artefact, track.temporal, strict=True)]
+    np.testing.assert_allclose(logits, [logit for _, logit in told], atol=1e-5)
+
+
+def test_a_video_without_a_face_is_left_out_and_still_counted_on_the_way(model: Model, tmp_path: Path) -> None:
+    path = videos.empty_clip(tmp_path / "e.mp4")
+    seen: list[int] = []
+    record = Record("e.mp4", path, "video", "validation", "real", "p", "", "", None, 1)
+    assert sequences_of([record], model, on_video=seen.append) == [] and seen == [1]
 
 
 def _clip(size: int = 90, *, fps: float = 30.0, seed: int = 0, label: int = 0, kind: str = "real") -> Sequence:
@@ -32,56 +154,6 @@ def _condition(name: str, level: str) -> Condition:
     return next(one for one in CONDITIONS if (one.name, one.level) == (name, level))
 
 
-@given(st.sampled_from(CONDITIONS), st.integers(4, 200), st.floats(1.0, 120.0), st.integers(0, 5))
-def test_what_is_kept_keeps_its_picture_and_but_for_two_its_time(condition: Condition, size: int, fps: float, seed: int) -> None:
-    clip = _clip(size, fps=fps, seed=seed)
-    seen = condition.apply(clip, seed)
-    assert len(seen.t) == len(seen.embedding) == len(seen.artefact) == len(seen.frame_label) >= 4
-    assert (np.diff(seen.t) > 0).all()
-    own = {row.tobytes() for row in clip.embedding}
-    assert all(row.tobytes() in own for row in seen.embedding)
-    if condition.name not in ("wrong timestamps", "speed"):
-        assert np.isin(seen.t, clip.t).all()
-    if condition.name != "shown again":
-        at = [int(np.flatnonzero((clip.embedding == row).all(1))[0]) for row in seen.embedding]
-        assert at == sorted(at)
-
-
-def test_levels_do_what_they_say() -> None:
-    clip = _clip(3000)
-    assert len(_condition("fps", "10").apply(clip).t) == pytest.approx(1000, abs=2)
-    assert len(_condition("dropped", "75%").apply(clip).t) == pytest.approx(750, abs=80)
-    long, short = (np.diff(_condition("bursts lost, mean frames", level).apply(clip).t) * 30 - 1 for level in ("15", "5"))
-    assert long[long > 0.5].mean() > 2 * short[short > 0.5].mean()
-    steady, wild = (np.diff(_condition("jitter, cv", level).apply(clip).t) for level in ("0.2", "1.0"))
-    assert wild.std() > 1.7 * steady.std()
-    again = _condition("shown again", "25%").apply(clip)
-    assert (np.diff(again.embedding, axis=0) == 0).all(1).mean() == pytest.approx(0.25, abs=0.04)
-    np.testing.assert_array_equal(again.t, clip.t)
-    assert np.diff(_condition("wrong timestamps", "10 fps as 25").apply(clip).t) == pytest.approx(0.04)
-    assert np.ptp(_condition("speed", "x2.0").apply(clip).t) == pytest.approx(np.ptp(clip.t) / 2)
-
-
-def test_a_real_clip_and_its_fake_lose_the_same_frames() -> None:
-    real, fake = _clip(seed=0), _clip(seed=1, label=1)
-    for condition in CONDITIONS:
-        np.testing.assert_array_equal(condition.apply(real).t, condition.apply(fake).t)
-
-
-def _paces(n: int, rng: np.random.Generator) -> list[Sequence]:
-    """Faces that wander in time, pair by pair; a fake wanders three times as fast. Looked at 20 to 30 times a second."""
-    found = []
-    for i in range(n):
-        for label in (0, 1):
-            t = np.cumsum(rng.uniform(1 / 30, 1 / 20, 70))
-            steps = rng.normal(size=(70, 16)) * np.sqrt(np.diff(t, prepend=t[0] - 0.04))[:, None] * (0.9 if label else 0.3)
-            x = rng.normal(size=16) + np.cumsum(steps, axis=0)
-            x /= np.linalg.norm(x, axis=1, keepdims=True)
-            kind = "drift" if label else "real"
-            found.append(Sequence(f"p{i}", label, kind, t, x.astype(np.float32), np.zeros(70, np.float32), np.full(70, label, np.float32)))
-    return found
-
-
 def test_a_head_blind_to_time_does_not_notice_wrong_timestamps_and_the_others_do() -> None:
     torch.manual_seed(0)
     head = TemporalHead(inputs=8)
@@ -91,20 +163,6 @@ def test_a_head_blind_to_time_does_not_notice_wrong_timestamps_and_the_others_do
     drift = {row.arm: row.drift for row in found.rows if row.condition == "speed"}
     assert drift["GRU without dt"] == drift["top tenth of frame logits"] == 0
     assert min(drift[name] for name in ("liquid", "GRU with dt", "LSTM with dt", "CfC")) > 1e-4
-
-
-def test_baselines_learn_are_saved_and_come_back(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    trained = train_baselines(_paces(24, rng), _paces(12, rng), TemporalRecipe(steps=30, batch=16, validate_every=15))
-    assert [one.name for one in trained] == list(BASELINES)
-    assert max(one.holdout_auc for one in trained) > 0.65
-    save_baselines(tmp_path / "b.pt", trained)
-    clips = _paces(4, rng)
-    before, after = (scorers(TemporalHead(inputs=16), Calibrator(), heads) for heads in (trained, load_baselines(tmp_path / "b.pt")))
-    for name in BASELINES:
-        np.testing.assert_array_equal(before[name](clips), after[name](clips))
-    with pytest.raises(SourceNotFound, match="comparison heads"):
-        load_baselines(tmp_path / "none.pt")
 
 
 def test_a_sweep_tells_what_was_lost_and_who_is_better_among_temporal_fakes() -> None:
