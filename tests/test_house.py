@@ -40,7 +40,7 @@ BREACHES = {
     "one way: service -> pipelines -> models": ("pipelines/breach.py", "import service.settings"),
     "models know no video and no web": ("models/breach.py", "import cv2"),
     "pipelines know no web, no rows and no terminal": ("pipelines/breach.py", "import fastapi"),
-    "only the hall reads with av (frames, containers, decoding, placing, pictures), only training.reencode and .inspection write": (
+    "only the hall reads with av (frames, containers, decoding, placing, pictures), only training.video_writer and .reencode write": (
         "service/breach.py",
         "import av",
     ),

@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final, Literal
 
-import av
 import cv2
 import numpy as np
-from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from pipelines.errors import NothingToShow
@@ -26,6 +24,7 @@ from pipelines.training.masks import FAMILIES
 from pipelines.training.portraits import Portrait
 from pipelines.training.pseudo_fakes import KINDS, MIN_CHANGE, Clip, FakeClip, Kind, draw_kind, make_fake, nearest, usable_points
 from pipelines.training.sequences import DONORS, PARTIAL_SHARE
+from pipelines.training.video_writer import VideoWriter
 
 STILL_KINDS: Final = frozenset({"static", "identity_swap", "residue"})
 """Kinds that one picture can show; all others are about time."""
@@ -282,24 +281,11 @@ def encode_clip(pictures: Iterable[Image], t: NDArray[np.float64], suffix: str, 
     lasts = dict(zip(ticks.tolist(), [*np.diff(ticks).tolist(), last], strict=True))
     # No B-frames: with them the first stamp is not 0 and a player must honour an edit list.
     options = {"crf": "18", "preset": "veryfast", "bf": "0"} if mp4 else {"crf": "20", "b": "0", "deadline": "good", "cpu-used": "5"}
+    codec, container = ("libx264", "mp4") if mp4 else ("libvpx-vp9", "webm")
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4" if mp4 else "webm") as out:
-        stream = out.add_stream("libx264" if mp4 else "libvpx-vp9", rate=30, options=options | {"threads": "1"})
-        if not isinstance(stream, VideoStream):
-            raise TypeError(f"expected an encoder of video; got {stream.type}")
-        for picture, tick in zip(pictures, ticks, strict=True):
-            if stream.codec_context.time_base != base:
-                stream.height, stream.width = picture.shape[:2]
-                stream.pix_fmt = "yuv420p"
-                stream.codec_context.time_base = base
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-            frame.pts, frame.time_base = int(tick), base
-            for packet in stream.encode(frame):
-                packet.duration = lasts[int(packet.pts or 0)]
-                out.mux(packet)
-        for packet in stream.encode(None):
-            packet.duration = lasts[int(packet.pts or 0)]
-            out.mux(packet)
+    with VideoWriter(buffer, codec, options | {"threads": "1"}, container=container, tick=base, lasts=lasts) as writer:
+        for picture, tick in zip(pictures, ticks.tolist(), strict=True):
+            writer.write(picture, tick)
     return buffer.getvalue(), [float(tick * base) for tick in ticks.tolist()]
 
 

@@ -120,3 +120,10 @@ def test_a_sweep_holds_every_wear_against_the_clean_videos(clip: Path) -> None:
     assert len(told) == 4 and found.as_json()["rows"][0]["fpr"]["value"] is not None
     with pytest.raises(UnsupportedMedia, match="got rust"):
         sweep_robustness(records, NO_MODEL, kinds=("rust",), judge=judge)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4", "libvpx", "libvpx-vp9", "mjpeg"])
+def test_every_codec_writes_whole_files(clip: Path, tmp_path: Path, codec: str) -> None:
+    out = tmp_path / "b.mkv"
+    kept = reencode_file(clip, out, codec=codec, quality=20)
+    assert kept == len(_times(out)) == len(_times(clip))
