@@ -6,6 +6,7 @@ real: a property of the clip, and of its wear, earns nothing.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -49,21 +50,32 @@ class PairBatch:
 
 
 class FacePairs(IterableDataset[PairBatch]):
-    """An endless, seeded stream of batches of `crop_px` crops; each worker process draws its own."""
+    """An endless, seeded stream of batches of `crop_px` crops, from the batch numbered `first` on.
+
+    Every batch has a generator of its own, and a loader takes from its workers in turn: neither how many processes draw nor where a run
+    was cut short changes what is drawn.
+    """
 
     def __init__(
-        self, portraits: list[Portrait], *, groups: int, seed: int, crop_px: int = CROP_PX, recipe: FakeRecipe | None = None
+        self,
+        portraits: list[Portrait],
+        *,
+        groups: int,
+        seed: int,
+        crop_px: int = CROP_PX,
+        recipe: FakeRecipe | None = None,
+        first: int = 0,
     ) -> None:
-        self.portraits, self.groups, self.seed, self.crop_px = portraits, groups, seed, crop_px
+        self.portraits, self.groups, self.seed, self.crop_px, self.first = portraits, groups, seed, crop_px, first
         self.recipe = recipe or FakeRecipe()
         self.weights = sampling_weights(portraits)
 
     def __iter__(self) -> Iterator[PairBatch]:
         worker = torch.utils.data.get_worker_info()
         cv2.setNumThreads(0)
-        rng = np.random.default_rng((self.seed, worker.id if worker else 0))
-        while True:
-            yield self.draw(rng)
+        mine, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        for number in itertools.count(self.first + mine, workers):
+            yield self.draw(np.random.default_rng((self.seed, number)))
 
     def draw(self, rng: np.random.Generator) -> PairBatch:
         """Draw one batch."""

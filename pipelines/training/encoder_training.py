@@ -109,7 +109,7 @@ def train_encoder(
             continue
         fixed = _fixed_batches(holdout, recipe, crop_px)
         validated = time.monotonic()
-        for batch in _batches(train, recipe, crop_px, seed=recipe.seed + run.steps):
+        for batch in _batches(train, recipe, crop_px, first=run.steps):
             began = time.monotonic()
             _set_rate(optimiser, recipe, run.pairs)
             losses = _step(net, optimiser, batch, recipe, device)
@@ -234,8 +234,8 @@ def _inconsistency(fingerprint: Tensor, blended: Tensor) -> Tensor:
     return agree + differ
 
 
-def _batches(portraits: list[Portrait], recipe: EncoderRecipe, crop_px: int, *, seed: int) -> Iterator[PairBatch]:
-    data = FacePairs(portraits, groups=recipe.groups, seed=seed, crop_px=crop_px, recipe=recipe.fakes)
+def _batches(portraits: list[Portrait], recipe: EncoderRecipe, crop_px: int, *, first: int) -> Iterator[PairBatch]:
+    data = FacePairs(portraits, groups=recipe.groups, seed=recipe.seed, crop_px=crop_px, recipe=recipe.fakes, first=first)
     loader = DataLoader(data, batch_size=None, num_workers=recipe.workers, prefetch_factor=4 if recipe.workers else None)
     yield from loader
 

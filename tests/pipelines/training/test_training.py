@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from models.calibration import Calibrator
 from models.encoder import EncoderDims, FaceEncoder
 from models.temporal import TemporalHead
 from pipelines.errors import PipelineError
 from pipelines.training.calibration_fit import TrackEvidence, fit_fusion, one_vote, set_farthest, set_thresholds
-from pipelines.training.encoder_data import LOCATED, FacePairs, sampling_weights
+from pipelines.training.encoder_data import LOCATED, FacePairs, PairBatch, sampling_weights
 from pipelines.training.encoder_training import EncoderProgress, EncoderRecipe, _inconsistency, train_encoder
 from pipelines.training.evidence import of_sequences
 from pipelines.training.masks import template_points
@@ -62,17 +64,36 @@ def test_places_from_two_sources_must_differ_and_from_one_agree() -> None:
     assert float(_inconsistency(alike, torch.zeros(1, 8, 8))) < 1e-6
 
 
-def test_a_training_that_was_cut_short_goes_on(tmp_path: Path) -> None:
-    seen: list[EncoderProgress] = []
-    shared = {"groups": 1, "workers": 0, "validation_batches": 1, "validate_every_s": 0.0, "small_px": 48}
+def test_how_many_processes_draw_and_where_they_begin_changes_no_batch() -> None:
+    people = [portrait("a"), portrait("b")]
+
+    def drawn(workers: int, first: int, count: int) -> list[PairBatch]:
+        data = FacePairs(people, groups=1, seed=3, crop_px=48, first=first)
+        return list(itertools.islice(DataLoader(data, batch_size=None, num_workers=workers), count))
+
+    alone, shared, later = drawn(0, 0, 5), drawn(2, 0, 5), drawn(0, 2, 3)
+    assert all(torch.equal(one.fake, other.fake) for one, other in zip(alone, shared, strict=True))
+    assert all(torch.equal(one.fake, other.fake) for one, other in zip(alone[2:], later, strict=True))
+    assert not torch.equal(alone[0].fake, alone[1].fake)
+
+
+def test_a_training_that_was_cut_short_ends_where_it_would_have_ended(tmp_path: Path) -> None:
+    recipe = EncoderRecipe(pairs=8, groups=1, workers=0, validation_batches=1, validate_every_s=0.0, small_px=48)
     people = [portrait("a")], [portrait("b", split="holdout")]
-    train_encoder(*people, tmp_path / "e.pt", EncoderRecipe(pairs=6, **shared), on_progress=seen.append)  # type: ignore[arg-type]
-    first = seen[-1]
-    train_encoder(*people, tmp_path / "e.pt", EncoderRecipe(pairs=10, **shared), on_progress=seen.append)  # type: ignore[arg-type]
-    after = seen[seen.index(first) + 1]
-    assert after.pairs == first.pairs + 2 and after.minutes > first.minutes
-    assert len(list((tmp_path / "snapshots").glob("encoder-*.pt"))) == 0, "snapshots carry the name of their weights"
-    assert len(list((tmp_path / "snapshots").glob("e-*.pt"))) == len(seen)
+    seen: list[EncoderProgress] = []
+
+    def cut(progress: EncoderProgress) -> None:
+        seen.append(progress)
+        if progress.pairs == 6:
+            raise KeyboardInterrupt
+
+    whole = train_encoder(*people, tmp_path / "whole.pt", recipe)
+    with pytest.raises(KeyboardInterrupt):
+        train_encoder(*people, tmp_path / "e.pt", recipe, on_progress=cut)
+    after = train_encoder(*people, tmp_path / "e.pt", recipe, on_progress=seen.append)
+    assert [one.pairs for one in seen] == [2, 4, 6, 8] and seen[3].minutes > seen[2].minutes
+    assert all(torch.equal(one, other) for one, other in zip(whole.parameters(), after.parameters(), strict=True))
+    assert len(list((tmp_path / "snapshots").glob("e-*.pt"))) == len(seen), "snapshots carry the name of their weights"
 
 
 def test_a_person_with_many_tracks_weighs_as_much_as_one_with_a_single_track() -> None:
