@@ -22,6 +22,8 @@ from models.checkpoint import WeightsError
 # the second lies none of it (crop version 2: a mean face's jaw is 0.31 to the side of the centre, its chin 0.42 below).
 INNER_AXES = (0.24, 0.34)
 OUTER_AXES = (0.33, 0.46)
+CUES = 9
+"""Numbers that `_contrast` makes of the two maps and the oddness of the places."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class EncoderOutput(NamedTuple):
     """What the eye sees in N crops."""
 
     embedding: Tensor
-    """(N, E), unit length."""
+    """(N, E); whitened: over real faces each component varies by about 1 at most."""
     logit: Tensor
     """(N,) log-odds of an artefact in this one picture."""
     blend_map: Tensor
@@ -54,7 +56,7 @@ class EncoderOutput(NamedTuple):
     points: Tensor
     """(N, K, 2) facial points as x and y in shares of the crop's side."""
     distance: Tensor
-    """(N,) length of the embedding before it was made 1: about 1 for the real faces it was whitened on, more for what they never showed."""
+    """(N,) root mean square of the embedding: about 1 for the real faces it was whitened on, more for what they never showed."""
 
 
 class HighPass(nn.Module):
@@ -98,7 +100,11 @@ class Block(nn.Module):
 
 
 class FaceEncoder(nn.Module):
-    """About 0.9 M parameters; parameters only, no state."""
+    """About 0.9 M parameters; parameters only, no state.
+
+    The embedding is for the memory to follow: features inside and outside of the face apart, so that what moves inside can be held against
+    what moves around it, where the facial points are, and what the logit is read from. `parts` names these inputs and how many each has.
+    """
 
     def __init__(self, dims: EncoderDims | None = None) -> None:
         super().__init__()
@@ -118,8 +124,9 @@ class FaceEncoder(nn.Module):
         self.map_out = nn.Conv2d(48, 2, 1)
         self.fingerprint = nn.Conv2d(48, dims.fingerprint, 1)
         self.locate = nn.Conv2d(48, dims.points, 1)
-        self.project = nn.Linear(2 * fourth + 2 * dims.points, dims.embedding)
-        self.classify = nn.Linear(2 * fourth + 9, 1)
+        self.parts = {"inside": fourth, "outside": fourth, "points": 2 * dims.points, "cues": CUES + 1}
+        self.project = nn.Linear(sum(self.parts.values()), dims.embedding)
+        self.classify = nn.Linear(2 * fourth + CUES, 1)
 
     @classmethod
     def from_metadata(cls, dims: dict[str, object]) -> FaceEncoder:
@@ -156,11 +163,11 @@ class FaceEncoder(nn.Module):
             points = _soft_argmax(self.locate(trunk.float()))
             strongest = deep.amax((2, 3))
             inside, outside = _means(deep)
-            embedding = self.project(torch.cat([inside, strongest, 2 * points.flatten(1) - 1], dim=1))
-            maps = torch.cat([torch.tanh(blend_map / 4), _oddness(fingerprint)], dim=1)
-            logit = self.classify(torch.cat([inside - outside, strongest, _contrast(maps)], dim=1)).squeeze(1)
+            cues = _contrast(torch.cat([torch.tanh(blend_map / 4), _oddness(fingerprint)], dim=1))
+            logit = self.classify(torch.cat([inside - outside, strongest, cues], dim=1))
+            embedding = self.project(torch.cat([inside, outside, 2 * points.flatten(1) - 1, cues, logit], dim=1))
         distance = embedding.norm(dim=1) / embedding.shape[1] ** 0.5
-        return EncoderOutput(normalize(embedding, dim=1), logit, blend_map, fingerprint, points, distance)
+        return EncoderOutput(embedding, logit.squeeze(1), blend_map, fingerprint, points, distance)
 
 
 def _stage(inputs: int, outputs: int, depth: int, stride: int) -> nn.Sequential:

@@ -86,7 +86,7 @@ class TemporalHead(nn.Module):
     """Holds parameters only: 18,641 of them at the default size.
 
     Args:
-        inputs: components of the embedding (E), expected L2-normalised.
+        inputs: components of the embedding (E).
         units: components of each memory (D).
         cell: what gathers the evidence: "liquid" (exact flow), "resonator" (exact flow, half of it turning), "ltc" or "cfc".
 

@@ -304,6 +304,7 @@ def _print(found: Evaluation, sweeps: list[dict[str, Any]], console: Console, ca
         ("abstained", found.abstained),
         ("seconds to a decision", found.decision_s),
         ("calibration error", found.calibration_error),
+        ("  by chance alone", found.calibration_error_by_chance),
         ("Brier", found.brier),
     ):
         console.print(f"{name:30} {'not resolvable' if number != number else f'{number:.3f}'}", highlight=False)

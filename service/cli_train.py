@@ -37,8 +37,8 @@ def run(
     skip_missing: Annotated[bool, typer.Option("--skip-missing", help="Leave out files that are not there, and name them.")] = False,
     init: Annotated[Path | None, typer.Option(help="Start from this checkpoint's encoder: to adapt it to footage of your own.")] = None,
     pairs: Annotated[int, typer.Option(help="Pairs of pictures for the encoder; 100,000 take about 30 minutes on two cores.")] = 280_000,
-    clips: Annotated[int, typer.Option(help="Pairs of clips for the memory.")] = 600,
-    steps: Annotated[int, typer.Option(help="Optimiser steps of the memory.")] = 1500,
+    clips: Annotated[int, typer.Option(help="Pairs of clips for the memory.")] = 1200,
+    steps: Annotated[int, typer.Option(help="Optimiser steps of the memory.")] = 800,
     target_fpr: Annotated[float, typer.Option(help="Share of real people that may be accused.")] = 0.01,
     again: Annotated[str | None, typer.Option(help=f"Do this stage and those after it again: {', '.join(STAGES)}.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
@@ -71,7 +71,7 @@ def run(
         temporal=TemporalRecipe(steps=steps, seed=seed),
         clips=clips,
         holdout_clips=max(2, clips // 4),
-        calibration_clips=max(4, 2 * clips // 5),
+        calibration_clips=max(4, clips // 5),
         target_fpr=target_fpr,
         device=device,
         workers=workers,
@@ -89,9 +89,8 @@ def run(
 @train_app.command()
 def baselines(
     run: Annotated[Path, typer.Option(help="The run directory of a finished training.")],
-    steps: Annotated[int, typer.Option(help="Optimiser steps of each head, as the liquid head had.")] = 1500,
+    steps: Annotated[int, typer.Option(help="Optimiser steps of each head, as the liquid head had.")] = 800,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
-    seeds: Annotated[int, typer.Option(help="How many seeds; the liquid head is trained from the further ones, too.")] = 1,
 ) -> None:
     """Train the heads that the liquid one must beat (GRU, GRU with dt, LSTM, CfC), on the same embeddings and in the same way."""
     from pipelines.evaluation.baselines import Trained, save_baselines, train_baselines
@@ -104,7 +103,7 @@ def baselines(
         console.print(f"{one.name}, seed {one.seed}: held-out AUC {one.holdout_auc:.3f} at learning rate {one.learning_rate:g}")
 
     train, holdout = (load_sequences(run / f"sequences-{name}.npz") for name in ("train", "holdout"))
-    trained = train_baselines(train, holdout, TemporalRecipe(steps=steps, seed=seed), seeds=seeds, on_trained=told)
+    trained = train_baselines(train, holdout, TemporalRecipe(steps=steps, seed=seed), on_trained=told)
     save_baselines(run / "baselines.safetensors", trained)
 
 

@@ -1,8 +1,8 @@
 """What the liquid head must beat: heads trained on the same embeddings in the same way, and scores that know no time. See `time_sweep.py`.
 
-Every head gets the same sequences, re-timing, losses, steps and validation; the comparison heads get a grid of learning rates besides,
-chosen like everything else on held-out pseudo-fakes. With more seeds than one, the chosen rate is trained again from each, and so is the
-liquid head, at its own rate: a claim about a head is one about its seeds. On disk they are one safetensors file: tensors and JSON.
+Every head gets the same sequences, re-timing, losses, steps, validation and number of trainings, of which the best by held-out
+pseudo-fakes is kept: the liquid head's are from as many seeds, a comparison head's from half as many at each of two learning rates. On
+disk they are one safetensors file: tensors and JSON.
 """
 
 from __future__ import annotations
@@ -25,11 +25,10 @@ from models.calibration import Calibrator
 from models.heads import CellHead, GRUHead, Head, HeadState, LSTMHead
 from models.temporal import TemporalHead, TemporalOutput
 from pipelines.errors import SourceNotFound, UnsupportedMedia
-from pipelines.evaluation.metrics import roc_auc
 from pipelines.evaluation.retiming import WRONG_DT_S
 from pipelines.training.evidence import of_sequences
 from pipelines.training.sequences import Sequence
-from pipelines.training.temporal_training import AnyHead, TemporalRecipe, clip_logits, train_head, train_temporal
+from pipelines.training.temporal_training import AnyHead, TemporalRecipe, clip_logits, each_seed, train_head
 
 Float = NDArray[np.float64]
 Scorer = Callable[[list[Sequence]], Float]
@@ -38,7 +37,6 @@ RATES: Final = (1e-3, 4e-3)
 TOP_SHARE: Final = 0.1
 AT_ONCE: Final = 64
 FORMAT: Final = "undercurrent-baselines-1"
-LIQUID: Final = "liquid"
 FRAMES_ALONE: Final = ("mean frame logit", "top tenth of frame logits")
 """Arms without a memory."""
 
@@ -66,11 +64,11 @@ class Trained:
     """One comparison head and how it was chosen."""
 
     name: str
-    """Of the arm: a key of BASELINES, or LIQUID."""
-    head: AnyHead
+    """Of the arm: a key of BASELINES."""
+    head: Head
     holdout_auc: float
     learning_rate: float
-    seed: int = 1
+    seed: int
 
     @property
     def parameters(self) -> int:
@@ -79,46 +77,24 @@ class Trained:
 
 
 def train_baselines(
-    train: list[Sequence],
-    holdout: list[Sequence],
-    recipe: TemporalRecipe,
-    *,
-    seeds: int = 1,
-    on_trained: Callable[[Trained], None] | None = None,
+    train: list[Sequence], holdout: list[Sequence], recipe: TemporalRecipe, *, on_trained: Callable[[Trained], None] | None = None
 ) -> list[Trained]:
-    """Train every comparison head at every rate of the grid and keep the rate with the best held-out AUC.
-
-    With more `seeds`, that rate is trained again from the seeds after the recipe's, and the liquid head at the recipe's rate besides. All
-    get the same sequences, re-timings, losses, schedule and steps; the first seed of the liquid head is whoever's it is compared with.
-
-    Raises:
-        ValueError: not one seed is asked for.
+    """Train every comparison head at every rate of the grid, from as many seeds as give it the trainings that the liquid head had, and keep
+    the one with the best held-out AUC. `recipe` is the liquid head's.
     """
-    if seeds < 1:
-        raise ValueError(f"train_baselines: expected at least one seed, got {seeds}")
-    found: list[Trained] = []
-
-    def keep(one: Trained) -> None:
-        found.append(one)
-        if on_trained is not None:
-            on_trained(one)
-
     inputs = train[0].embedding.shape[1]
 
-    def trained(name: str, rate: float, seed: int) -> Trained:
-        torch.manual_seed(seed)
-        head, auc = train_head(BASELINES[name](inputs), train, holdout, replace(recipe, learning_rate=rate, seed=seed))
-        return Trained(name, head, auc, rate, seed)
+    def trained(name: str, rate: float, one: TemporalRecipe) -> Trained:
+        torch.manual_seed(one.seed)
+        head, auc = train_head(BASELINES[name](inputs), train, holdout, replace(one, learning_rate=rate))
+        return Trained(name, head, auc, rate, one.seed)
 
+    seeds = each_seed(replace(recipe, seeds=max(1, recipe.seeds // len(RATES))))
+    found = []
     for name in BASELINES:
-        best = max((trained(name, rate, recipe.seed) for rate in RATES), key=lambda one: one.holdout_auc)
-        keep(best)
-        for seed in range(recipe.seed + 1, recipe.seed + seeds):
-            keep(trained(name, best.learning_rate, seed))
-    labels = [one.label for one in holdout]
-    for seed in range(recipe.seed + 1, recipe.seed + seeds):
-        head = train_temporal(train, holdout, replace(recipe, seed=seed))
-        keep(Trained(LIQUID, head, roc_auc(clip_logits(head, holdout), labels), recipe.learning_rate, seed))
+        found.append(max((trained(name, rate, one) for rate in RATES for one in seeds), key=lambda one: one.holdout_auc))
+        if on_trained is not None:
+            on_trained(found[-1])
     return found
 
 
@@ -156,15 +132,14 @@ def load_baselines(path: Path) -> list[Trained]:
 
 
 def _rebuilt(about: dict[str, Any], tensors: dict[str, Tensor], prefix: str) -> Trained:
-    dims = about["dims"]
-    head = TemporalHead.from_metadata(dims) if about["name"] == LIQUID else BASELINES[about["name"]](int(dims["inputs"]))
+    head = BASELINES[about["name"]](int(about["dims"]["inputs"]))
     head.load_state_dict({key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)})
     head.eval().requires_grad_(False)
     return Trained(str(about["name"]), head, float(about["holdout_auc"]), float(about["learning_rate"]), int(about["seed"]))
 
 
 def scorers(head: TemporalHead, calibrator: Calibrator, trained: list[Trained]) -> dict[str, Scorer]:
-    """Every arm by name: sequences in, one score a clip out. What comes from another seed than an arm's first says so in its name.
+    """Every arm by name: sequences in, one score a clip out.
 
     Raises:
         UnsupportedMedia: a comparison head was trained on embeddings of another size.
@@ -173,7 +148,7 @@ def scorers(head: TemporalHead, calibrator: Calibrator, trained: list[Trained]) 
     arms: dict[str, Scorer] = {
         mean: lambda clips: np.array([float(one.artefact.mean()) for one in clips]),
         top: lambda clips: np.array([_top(one.artefact) for one in clips]),
-        LIQUID: partial(_in_parts, head),
+        "liquid": partial(_in_parts, head),
         "liquid and frame logit, fused": lambda clips: _fused(head, calibrator, clips),
     }
     for one in trained:
@@ -183,7 +158,7 @@ def scorers(head: TemporalHead, calibrator: Calibrator, trained: list[Trained]) 
                 expected=f"embeddings of {head.inputs}",
                 got=f"{one.name} of {one.head.inputs}",
             )
-        arms[f"{one.name}, seed {one.seed}" if one.name in arms else one.name] = partial(_in_parts, one.head)
+        arms[one.name] = partial(_in_parts, one.head)
     return arms
 
 

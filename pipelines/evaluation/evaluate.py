@@ -25,6 +25,7 @@ from pipelines.evaluation.metrics import (
     average_precision,
     bootstrap,
     brier,
+    calibration_error_by_chance,
     equal_error_rate,
     expected_calibration_error,
     negative_log_likelihood,
@@ -135,6 +136,8 @@ class Evaluation:
     decision_s: float
     """Median over the fakes called manipulated."""
     calibration_error: float
+    calibration_error_by_chance: float
+    """What so few videos would measure if every probability were true."""
     brier: float
     negative_log_likelihood: float
     area_under_risk_coverage: float
@@ -277,6 +280,7 @@ def summarise(scores: list[VideoScore]) -> Evaluation:
         abstained=sum(score.verdict not in ("manipulated", "no_evidence") for score in scores) / max(len(scores), 1),
         decision_s=float(np.median(decided)) if decided else math.nan,
         calibration_error=expected_calibration_error(p, label),
+        calibration_error_by_chance=calibration_error_by_chance(p),
         brier=brier(p, label),
         negative_log_likelihood=negative_log_likelihood(p, label),
         area_under_risk_coverage=area_under_risk_coverage(logit, label),

@@ -163,6 +163,16 @@ def expected_calibration_error(p: ArrayLike, labels: ArrayLike, *, bins: int = 1
     return sum(one.videos * abs(one.claimed - one.observed) for one in found) / max(sum(one.videos for one in found), 1)
 
 
+def calibration_error_by_chance(p: ArrayLike, *, bins: int = 15, draws: int = 200, seed: int = 0) -> float:
+    """What `expected_calibration_error` would be, on average, were every probability true: of few videos it is far from 0.
+
+    The labels are drawn from `p` itself (the "consistency" resampling of Broecker and Smith 2007, "Increasing the reliability of
+    reliability diagrams").
+    """
+    claimed, rng = np.asarray(p, dtype=np.float64), np.random.default_rng(seed)
+    return float(np.mean([expected_calibration_error(claimed, rng.random(len(claimed)) < claimed, bins=bins) for _ in range(draws)]))
+
+
 def brier(p: ArrayLike, labels: ArrayLike) -> float:
     """Mean squared error of the probabilities (Brier 1950)."""
     claimed, label = np.asarray(p, dtype=np.float64), np.asarray(labels, dtype=np.float64)

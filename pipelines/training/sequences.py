@@ -18,9 +18,9 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from models.encoder import FaceEncoder
+from models.encoder import CUES, FaceEncoder
 from pipelines.errors import PipelineError
 from pipelines.faces import CROP_PX
 from pipelines.media import Image
@@ -199,10 +199,10 @@ def altered(pair: tuple[Sequence, Sequence], rng: np.random.Generator) -> tuple[
 
 
 def fit_embedding(encoder: FaceEncoder, portraits: list[Portrait], *, crops: int = 2000, seed: int = 0) -> None:
-    """Set the encoder's projection to partly whitened principal components of what goes into it, on real crops (Kessy et al. 2018).
+    """Set the encoder's projection to partly whitened principal components of each of its parts, on real crops (Kessy et al. 2018).
 
-    The losses of the eye do not touch the embedding; whitening spreads it, so that what changes is not drowned by what never does. The
-    inputs are standardised first, because pooled features and places of facial points have no common unit.
+    The losses of the eye do not touch the embedding; whitening spreads it, so that what changes is not drowned by what never does. Parts
+    are kept apart, for the memory to hold one against the other, and standardised first, because they have no common unit.
     """
     rng = np.random.default_rng(seed)
     pooled: list[Tensor] = []
@@ -216,16 +216,28 @@ def fit_embedding(encoder: FaceEncoder, portraits: list[Portrait], *, crops: int
     see(encoder, np.stack(worn))
     handle.remove()
     x = torch.cat(pooled).double()
-    mean, spread = x.mean(0), x.std(0)
-    spread = torch.where(spread > 1e-6 * spread.max(), spread, torch.inf)
-    variance, axes = torch.linalg.eigh(torch.cov(((x - mean) / spread).T))
-    size = encoder.dims.embedding
-    variance, axes = variance[-size:].clamp(min=0), axes[:, -size:]
-    weight = (axes / torch.sqrt(variance + 0.1 * variance.mean())).T / spread
+    parts = zip(torch.split(x, list(encoder.parts.values()), 1), embedding_sizes(encoder.dims.embedding), strict=True)
+    weight: Tensor = torch.block_diag(*(_whitening(part, size) for part, size in parts))  # type: ignore[no-untyped-call]
     with torch.no_grad():
         encoder.project.weight.copy_(weight.float())
-        nn.init.zeros_(encoder.project.bias)
-        encoder.project.bias.sub_((weight @ mean).float())
+        encoder.project.bias.copy_(-(weight @ x.mean(0)).float())
+
+
+def embedding_sizes(embedding: int) -> tuple[int, int, int, int]:
+    """How many components of an embedding each of `FaceEncoder.parts` gets: the cues all of theirs, the others a third of the rest each."""
+    cues = min(CUES + 1, embedding)
+    third = (embedding - cues) // 3
+    return third, third, embedding - cues - 2 * third, cues
+
+
+def _whitening(x: Tensor, size: int) -> Tensor:
+    """(n, F) -> (size, F): the first principal components of the standardised columns, partly whitened."""
+    spread = x.std(0)
+    spread = torch.where(spread > 1e-6 * spread.max(), spread, torch.inf)
+    variance, axes = torch.linalg.eigh(torch.cov(((x - x.mean(0)) / spread).T))
+    variance, axes = variance[-size:].clamp(min=0), axes[:, -size:]
+    whitened: Tensor = (axes / torch.sqrt(variance + 0.1 * variance.mean())).T / spread
+    return whitened
 
 
 def _window(portrait: Portrait, rng: np.random.Generator) -> tuple[Clip, str]:

@@ -64,8 +64,8 @@ class Plan:
     """A checkpoint whose encoder to start from instead of from scratch: for adapting shipped weights to footage of one's own."""
     encoder: EncoderRecipe = field(default_factory=EncoderRecipe)
     temporal: TemporalRecipe = field(default_factory=TemporalRecipe)
-    clips: int = 600
-    holdout_clips: int = 150
+    clips: int = 1200
+    holdout_clips: int = 300
     calibration_clips: int = 240
     target_fpr: float = 0.01
     device: str = "cpu"
@@ -145,7 +145,7 @@ def run_temporal(plan: Plan, report: Report) -> None:
         save_sequences(plan.run / f"sequences-{name}.npz", drawn[-1])
 
     def log(progress: TemporalProgress) -> None:
-        report(f"temporal step {progress.step}: loss {progress.loss:.3f}, held-out AUC {progress.holdout_auc:.3f}")
+        report(f"temporal seed {progress.seed}, step {progress.step}: loss {progress.loss:.3f}, held-out AUC {progress.holdout_auc:.3f}")
 
     head = train_temporal(drawn[0], drawn[1], plan.temporal, on_progress=log)
     torch.save(head.state_dict(), plan.run / "temporal.pt")

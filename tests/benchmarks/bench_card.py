@@ -16,7 +16,7 @@ from models.calibration import probability
 from pipelines.evaluation.baselines import load_baselines, scorers
 from pipelines.evaluation.evaluate import Evaluation, judge_video, summarise
 from pipelines.evaluation.matched import Worn, worn_records
-from pipelines.evaluation.metrics import auc_interval, expected_calibration_error, rate_interval
+from pipelines.evaluation.metrics import auc_interval, calibration_error_by_chance, expected_calibration_error, rate_interval
 from pipelines.evaluation.retiming import CONDITIONS
 from pipelines.evaluation.shortcuts import audit_shortcuts
 from pipelines.evaluation.time_sweep import TEMPORAL_KINDS, TimeSweep, sequences_of, sweep_time
@@ -30,7 +30,7 @@ from tests.support import ROOT
 
 DATA: Final = ROOT.parent / "shared" / "data"
 HZ: Final = 12.0
-PAIRS: Final = 200
+PAIRS: Final = 400
 SEED: Final = 31
 """Of pseudo-fakes that neither training nor calibration drew."""
 HARD_WEAR: Final = Worn(crf=35, scale=0.5, drop=0.5)
@@ -164,6 +164,7 @@ def _pseudo(made: list[Sequence], model: Model) -> list[dict[str, Any]]:
             "table": "calibration",
             "on pseudo-fakes and their originals": f"{len(tracks)} clips of {len(set(person))} people",
             "ECE": f"{expected_calibration_error(p, label):.3f}",
+            "ECE of so many clips, were every probability true": f"{calibration_error_by_chance(p):.3f}",
             "accused fakes": str(rate_interval(int(accused[label == 1].sum()), int((label == 1).sum()))),
             "accused reals": str(rate_interval(int(accused[label == 0].sum()), int((label == 0).sum()))),
         }

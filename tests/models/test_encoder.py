@@ -18,17 +18,31 @@ def test_shapes_and_unit_length() -> None:
     assert seen.blend_map.shape == (3, 2, 20, 20)
     assert seen.fingerprint.shape == (3, 16, 20, 20)
     assert seen.points.shape == (3, 52, 2)
-    torch.testing.assert_close(seen.embedding.norm(dim=1), torch.ones(3))
     torch.testing.assert_close(seen.fingerprint.norm(dim=1), torch.ones(3, 20, 20))
 
 
-def test_the_distance_is_the_length_that_the_embedding_had() -> None:
-    net, crops = FaceEncoder().eval(), torch.randint(0, 256, (2, 3, 160, 160), dtype=torch.uint8)
-    lengths: list[torch.Tensor] = []
-    handle = net.project.register_forward_hook(lambda _module, _inputs, output: lengths.append(output.norm(dim=1)))
-    seen = net(crops)
-    handle.remove()
-    torch.testing.assert_close(seen.distance, lengths[0] / 128**0.5)
+def test_the_distance_is_the_root_mean_square_of_the_embedding() -> None:
+    seen = FaceEncoder().eval()(torch.randint(0, 256, (2, 3, 160, 160), dtype=torch.uint8))
+    torch.testing.assert_close(seen.distance, seen.embedding.square().mean(1).sqrt())
+
+
+def test_the_embedding_knows_the_inside_of_a_face_from_its_surroundings() -> None:
+    """What moves inside alone must not look like what moves around it, else the memory cannot hold one against the other."""
+    net = FaceEncoder().eval()
+    taken: list[torch.Tensor] = []
+    net.project.register_forward_hook(lambda _module, inputs, _output: taken.append(inputs[0].detach()))
+    crops = torch.full((3, 3, 160, 160), 120.0)
+    crops[1, :, 60:100, 60:100] = torch.rand(3, 40, 40) * 255
+    crops[2, :, :, :10] = torch.rand(3, 160, 10) * 255
+    net(crops)
+    still, inner, outer = (dict(zip(net.parts, row.split(list(net.parts.values())), strict=True)) for row in taken[0])
+    assert list(net.parts) == ["inside", "outside", "points", "cues"]
+    moved = {
+        who: {part: float((row[part] - still[part]).norm()) for part in net.parts} for who, row in (("inner", inner), ("outer", outer))
+    }
+    assert moved["inner"]["inside"] > 5 * moved["inner"]["outside"]
+    assert moved["outer"]["outside"] > 5 * moved["outer"]["inside"]
+    assert moved["inner"]["cues"] > 0
 
 
 def test_a_point_is_where_its_map_is_hot() -> None:

@@ -15,6 +15,7 @@ from pipelines.evaluation.metrics import (
     average_precision,
     bootstrap,
     brier,
+    calibration_error_by_chance,
     equal_error_rate,
     expected_calibration_error,
     negative_log_likelihood,
@@ -139,3 +140,14 @@ def test_groups_are_drawn_whole_and_unknown_draws_do_not_count() -> None:
     assert bootstrap(lambda rows: 1.0 if len(set(rows)) > 1 else math.nan, ["a", "b"], resamples=50).low == 1.0
     none = bootstrap(lambda _: math.nan, ["a", "b"], resamples=10)
     assert math.isnan(none.value) and math.isnan(none.low)
+
+
+def test_few_videos_look_uncalibrated_by_chance() -> None:
+    rng = np.random.default_rng(0)
+    p = rng.uniform(0.05, 0.95, 200)
+    labels = rng.random(200) < p
+    by_chance = calibration_error_by_chance(p)
+    assert 0.05 < by_chance < 0.12
+    assert expected_calibration_error(p, labels) == pytest.approx(by_chance, abs=0.04)
+    assert calibration_error_by_chance(np.tile(p, 50)) < by_chance / 4
+    assert expected_calibration_error(p, rng.random(200) < 0.5) > 2 * by_chance

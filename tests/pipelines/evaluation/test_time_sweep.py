@@ -157,7 +157,7 @@ def _condition(name: str, level: str) -> Condition:
 def test_a_head_blind_to_time_does_not_notice_wrong_timestamps_and_the_others_do() -> None:
     torch.manual_seed(0)
     head = TemporalHead(inputs=8)
-    trained = [Trained(name, make(8), 0.5, 1e-3) for name, make in BASELINES.items()]
+    trained = [Trained(name, make(8), 0.5, 1e-3, 1) for name, make in BASELINES.items()]
     clips = [_clip(seed=seed, label=seed % 2) for seed in range(4)]
     found = sweep_time(clips, scorers(head, Calibrator(), trained), conditions=(_condition("speed", "x2.0"),), resamples=20)
     drift = {row.arm: row.drift for row in found.rows if row.condition == "speed"}

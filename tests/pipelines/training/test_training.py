@@ -15,14 +15,23 @@ from models.calibration import Calibrator
 from models.encoder import EncoderDims, FaceEncoder
 from models.temporal import TemporalHead
 from pipelines.errors import PipelineError
+from pipelines.evaluation.metrics import roc_auc
 from pipelines.training.calibration_fit import TrackEvidence, fit_fusion, one_vote, set_farthest, set_thresholds
 from pipelines.training.encoder_data import LOCATED, FacePairs, PairBatch, sampling_weights
 from pipelines.training.encoder_training import EncoderProgress, EncoderRecipe, _inconsistency, train_encoder
 from pipelines.training.evidence import of_sequences
 from pipelines.training.masks import template_points
 from pipelines.training.portraits import load_portraits
-from pipelines.training.sequences import Sequence, altered, draw_pairs, fit_embedding, retime
-from pipelines.training.temporal_training import TemporalProgress, TemporalRecipe, _start_at_unit_motion, at_rate, collate, train_temporal
+from pipelines.training.sequences import Sequence, altered, draw_pairs, embedding_sizes, fit_embedding, retime, see
+from pipelines.training.temporal_training import (
+    TemporalProgress,
+    TemporalRecipe,
+    _start_at_unit_motion,
+    at_rate,
+    clip_logits,
+    collate,
+    train_temporal,
+)
 from tests.pipelines.training.portrait import portrait
 
 
@@ -114,13 +123,18 @@ def test_training_the_eye_writes_weights_and_a_log(tmp_path: Path) -> None:
     torch.testing.assert_close(restored.eval()(crops).logit, net(crops).logit)
 
 
-def test_the_fitted_embedding_spreads_what_was_narrow() -> None:
+def test_the_fitted_embedding_spreads_what_was_narrow_and_keeps_its_parts_apart() -> None:
     torch.manual_seed(0)
     encoder = FaceEncoder().eval()
-    before = encoder.project.weight.clone()
-    fit_embedding(encoder, [portrait("a"), portrait("b")], crops=40)
-    assert not torch.equal(before, encoder.project.weight)
-    assert torch.isfinite(encoder.project.weight).all()
+    fit_embedding(encoder, [portrait("a"), portrait("b")], crops=200)
+    sizes = embedding_sizes(128)
+    assert sizes == (39, 39, 40, 10)
+    rows = torch.split(encoder.project.weight, list(sizes))
+    for own, row in enumerate(rows):
+        for part, weight in enumerate(torch.split(row, list(encoder.parts.values()), 1)):
+            assert bool(weight.any()) == (part == own)
+    seen = see(encoder, np.random.default_rng(0).integers(0, 256, (8, 160, 160, 3), dtype=np.uint8))
+    assert np.isfinite(seen.embedding).all()
 
 
 def test_sequences_come_in_pairs_with_true_times() -> None:
@@ -198,8 +212,13 @@ def test_the_memory_learns_to_tell_speeds_apart() -> None:
         one for pair in zip(_walks(20, speed=0.3, label=0, rng=rng), _walks(20, speed=0.9, label=1, rng=rng), strict=True) for one in pair
     ]
     progress: list[TemporalProgress] = []
-    train_temporal(train, held, TemporalRecipe(steps=60, batch=32, validate_every=20), on_progress=progress.append)
-    assert max(one.holdout_auc for one in progress) > 0.9
+    head = train_temporal(train, held, TemporalRecipe(steps=60, batch=32, validate_every=20, seed=5, seeds=2), on_progress=progress.append)
+    best = max(one.holdout_auc for one in progress)
+    assert best > 0.9
+    assert [(one.seed, one.step) for one in progress] == [(seed, step) for seed in (5, 6) for step in (20, 40, 60)]
+    assert roc_auc(clip_logits(head, held), [one.label for one in held]) == pytest.approx(best), "the best training is kept"
+    with pytest.raises(ValueError, match="got 0"):
+        train_temporal(train, held, TemporalRecipe(seeds=0))
 
 
 def test_padding_is_masked() -> None:
