@@ -19,7 +19,7 @@ from models.temporal import TemporalHead
 from pipelines.faces import CROP_VERSION
 from pipelines.verdict import ModelInfo
 
-SHIPPED_WEIGHTS: Final = "undercurrent-2.safetensors"
+SHIPPED_WEIGHTS: Final = "undercurrent-3.safetensors"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
