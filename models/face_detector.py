@@ -7,6 +7,7 @@ on boxes predicted from the past, which is two orders of magnitude cheaper.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from models.compiled import CompiledNet
+
 Float = NDArray[np.float32]
+_Net = Callable[[Tensor], tuple[Tensor, ...]]
 
 # P-Net 0.6, R-Net 0.7, O-Net 0.7 and a pyramid step of 0.709 are the paper's working point.
 CASCADE_THRESHOLDS = (0.6, 0.7, 0.7)
@@ -46,6 +50,7 @@ class FaceDetector(nn.Module):
         super().__init__()
         self.pnet, self.rnet, self.onet = PNet(), RNet(), ONet()
         self.eval().requires_grad_(False)
+        self._on_cpu: tuple[_Net, _Net, _Net] | None = None
 
     @torch.inference_mode()
     def find(self, image: NDArray[np.uint8], *, min_face_px: int = 20) -> Detections:
@@ -53,7 +58,7 @@ class FaceDetector(nn.Module):
         if min(image.shape[:2]) < min_face_px:
             return _none()
         try:
-            boxes, points = detect_face(image, min_face_px, self.pnet, self.rnet, self.onet, CASCADE_THRESHOLDS, PYRAMID_STEP, self._device)
+            boxes, points = detect_face(image, min_face_px, *self._nets(), CASCADE_THRESHOLDS, PYRAMID_STEP, self._device)
         except (ValueError, RuntimeError) as error:
             # facenet-pytorch concatenates an empty list when every candidate of a stage lies outside the picture.
             if "expected a non-empty" in str(error) or "need at least one array" in str(error):
@@ -71,14 +76,15 @@ class FaceDetector(nn.Module):
         patches, kept = self._patches(image, square, 24)
         if not len(kept):
             return _none(), index[:0]
-        offset, probability = _one_by_one(self.rnet, patches)
+        _, rnet, onet = self._nets()
+        offset, probability = rnet(patches)
         sure = (probability[:, 1] > REFINE_THRESHOLD_R).cpu().numpy()
         square, index = _moved(square[kept][sure], offset.cpu().numpy()[sure]), index[kept][sure]
         square = _square(square)
         patches, kept = self._patches(image, square, 48)
         if not len(kept):
             return _none(), index[:0]
-        offset, relative, probability = _one_by_one(self.onet, patches)
+        offset, relative, probability = onet(patches)
         confidence = probability[:, 1].cpu().numpy()
         sure = confidence > REFINE_THRESHOLD_O
         square, index, confidence = square[kept][sure], index[kept][sure], confidence[sure]
@@ -89,6 +95,18 @@ class FaceDetector(nn.Module):
             axis=-1,
         ).astype(np.float32)
         return Detections(_moved(square, moved), confidence.astype(np.float32), points), index
+
+    def _nets(self) -> tuple[_Net, _Net, _Net]:
+        """P-Net, R-Net and O-Net, a picture's result independent of the others'; compiled at first use on a CPU."""
+        if self._device.type != "cpu":
+            return self.pnet, _one_by_one(self.rnet), _one_by_one(self.onet)
+        if self._on_cpu is None:
+            self._on_cpu = (
+                _Compiled(self.pnet, torch.zeros(1, 3, 64, 64), free=(2, 3)),
+                _Compiled(self.rnet, torch.zeros(1, 3, 24, 24)),
+                _Compiled(self.onet, torch.zeros(1, 3, 48, 48)),
+            )
+        return self._on_cpu
 
     @property
     def _device(self) -> torch.device:
@@ -111,10 +129,26 @@ class FaceDetector(nn.Module):
         return (torch.cat(patches) - 127.5) * 0.0078125, kept
 
 
-def _one_by_one(net: nn.Module, patches: Tensor) -> tuple[Tensor, ...]:
+def _one_by_one(net: nn.Module) -> _Net:
     """A convolution's rounding depends on its batch, and where a face is found must not depend on who else is in the picture."""
-    outputs = [net(patch.unsqueeze(0)) for patch in patches]
-    return tuple(torch.cat(parts) for parts in zip(*outputs, strict=True))
+
+    def run(patches: Tensor) -> tuple[Tensor, ...]:
+        outputs = [net(patch.unsqueeze(0)) for patch in patches]
+        return tuple(torch.cat(parts) for parts in zip(*outputs, strict=True))
+
+    return run
+
+
+class _Compiled(nn.Module):
+    """A compiled net that looks like a torch one: facenet-pytorch asks P-Net for the type of its parameters."""
+
+    def __init__(self, net: nn.Module, example: Tensor, *, free: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.asked = nn.Parameter(torch.empty(0), requires_grad=False)
+        self._run = CompiledNet(net, example, free=free)
+
+    def forward(self, patches: Tensor) -> tuple[Tensor, ...]:
+        return tuple(torch.from_numpy(part) for part in self._run(patches.contiguous().numpy()))
 
 
 def _none() -> Detections:

@@ -136,7 +136,7 @@ class Analysis:
             crops = [align(frame.image, seen.face.points) for seen in observed.seen]
             reasons = [why_unusable(seen.face, crop) for seen, crop in zip(observed.seen, crops, strict=True)]
         with self.clock.stage("encoder"):
-            looked = {i: self._see(crops[i]) for i, reason in enumerate(reasons) if reason is None}
+            looked = self._look(crops, [i for i, reason in enumerate(reasons) if reason is None])
         for i, output in looked.items():
             if not self.model.calibrator.familiar(float(output.distance)):
                 reasons[i] = "out_of_distribution"
@@ -224,12 +224,11 @@ class Analysis:
                 "A frame is older than the one before it.", expected=f"pts >= {self._sightings[-1].pts}", got=str(frame.pts)
             )
 
-    @torch.inference_mode()
-    def _see(self, crop: Image) -> EncoderOutput:
-        """One crop at a time: a convolution's rounding depends on its batch, and a face's score must not depend on who else is there."""
-        pixels = torch.from_numpy(crop).permute(2, 0, 1).unsqueeze(0).to(self.model.device, memory_format=torch.channels_last)
-        output: EncoderOutput = self.model.encoder(pixels)
-        return output
+    def _look(self, crops: list[Image], chosen: list[int]) -> dict[int, EncoderOutput]:
+        if not chosen:
+            return {}
+        seen = self.model.eye(np.stack([crops[i] for i in chosen]))
+        return {i: EncoderOutput(*(part[row : row + 1] for part in seen)) for row, i in enumerate(chosen)}
 
     @torch.inference_mode()
     def _remember(self, frame: Frame, seen: list[Observation], outputs: list[EncoderOutput]) -> dict[int, _Judged]:

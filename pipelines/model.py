@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +14,7 @@ import torch
 from models.calibration import Calibrator
 from models.checkpoint import WeightsError, load_checkpoint
 from models.encoder import FaceEncoder
+from models.eye import Eye
 from models.face_detector import FaceDetector
 from models.temporal import TemporalHead
 from pipelines.faces import CROP_VERSION
@@ -32,6 +33,11 @@ class Model:
     calibrator: Calibrator
     info: ModelInfo
     device: torch.device
+    eye: Eye = field(init=False)
+    """The encoder as serving looks through it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "eye", Eye(self.encoder))
 
 
 def shipped_weights() -> Path:

@@ -1,7 +1,8 @@
 """The same face over time: Frames in, (track id, Face) out. Driven by `analysis.py`; finds and refines through `faces.py`.
 
-Searching a whole frame costs a hundred times as much as looking where a face is expected, so faces are *found* at key moments only
-(every half second of media time, at a cut, when a track is lost) and *refined* in between. All ages are seconds of media time.
+Searching a whole frame costs twenty times as much as looking where a face is expected, so faces are *found* at key moments only and
+*refined* in between. A key moment is a cut, a track that is lost, and every half second of media time in which something has changed
+where no face is followed: nobody appears without a change. All ages are seconds of media time.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from pipelines.faces import Face, find_faces, refine_faces
 from pipelines.media import Frame, Image
 
 FIND_EVERY_S: Final = 0.5
+FIND_AT_LEAST_EVERY_S: Final = 2.0
+"""Searched anyway, for a face that is as bright as what was there before."""
 FORGET_AFTER_S: Final = 2.0
 MAX_FACES: Final = 20
 MIN_CONFIDENCE: Final = 0.92
@@ -27,6 +30,11 @@ SAME_FACE_IOU: Final = 0.3
 # Mean change of 32 x 32 grey thumbnails between neighbouring analysed frames, in grey levels of 255: hand-held talking heads stay
 # under 12 in the training clips, hard cuts between shots are above 30.
 CUT_LEVEL: Final = 28.0
+# Change of one cell of a thumbnail since the last search that may be a newcomer; noise and re-encoding move a cell's mean by 2 or 3.
+CHANGE_LEVEL: Final = 8.0
+THUMBNAIL_PX: Final = 32
+# Pixels of the picture that are averaged along each side of a thumbnail's pixel: all of them cost 3 ms at 720p, these 0.2.
+SAMPLES: Final = 4
 # A prediction further ahead than this is a guess: search instead.
 PREDICT_AT_MOST_S: Final = 0.7
 
@@ -87,6 +95,8 @@ class FaceTracker:
     _next_id: int = 0
     _last_find_pts: int | None = None
     _thumbnail: NDArray[np.float32] | None = None
+    _searched: NDArray[np.float32] | None = None
+    """The thumbnail of the picture that was searched last."""
     _size: tuple[int, ...] | None = None
 
     def update(self, frame: Frame, *, broken: bool = False) -> Observations:
@@ -100,8 +110,9 @@ class FaceTracker:
         followed = {} if cut else self._follow(frame)
         lost = any(track.visible and track.id not in followed for track in self._tracks)
         unfollowed = 0
-        if cut or lost or self._find_is_due(frame):
+        if cut or lost or self._find_is_due(frame, followed):
             followed, unfollowed = self._find(frame)
+            self._searched = self._thumbnail
         for track in self._tracks:
             if track.id in followed:
                 track.saw(followed[track.id], frame.pts, frame.time_base)
@@ -110,8 +121,23 @@ class FaceTracker:
         seen = tuple(Observation(track, face) for track, face in sorted(followed.items()))
         return Observations(seen=seen, ended=tuple(ended), cut=cut, unfollowed=unfollowed)
 
-    def _find_is_due(self, frame: Frame) -> bool:
-        return self._last_find_pts is None or float((frame.pts - self._last_find_pts) * frame.time_base) >= FIND_EVERY_S
+    def _find_is_due(self, frame: Frame, followed: dict[int, Face]) -> bool:
+        if self._last_find_pts is None or self._thumbnail is None or self._searched is None:
+            return True
+        since = float((frame.pts - self._last_find_pts) * frame.time_base)
+        if since < FIND_EVERY_S:
+            return False
+        if since >= FIND_AT_LEAST_EVERY_S or not followed:
+            return True
+        changed = np.abs(self._thumbnail - self._searched)
+        height, width = frame.image.shape[:2]
+        for face in followed.values():
+            # With what moves along with a head: half a face around it.
+            x0, y0, x1, y1 = face.box * (np.array([1 / width, 1 / height] * 2) * THUMBNAIL_PX)
+            margin_x, margin_y = (x1 - x0) / 2, (y1 - y0) / 2
+            columns = slice(max(0, int(x0 - margin_x)), max(0, int(np.ceil(x1 + margin_x))))
+            changed[max(0, int(y0 - margin_y)) : max(0, int(np.ceil(y1 + margin_y))), columns] = 0
+        return bool(changed.max() > CHANGE_LEVEL)
 
     def _follow(self, frame: Frame) -> dict[int, Face]:
         """Refine every visible track where it is predicted; two tracks that land on one face are one: the older keeps it."""
@@ -158,10 +184,17 @@ class FaceTracker:
         return track
 
     def _is_cut(self, image: Image) -> bool:
-        grey = cv2.cvtColor(cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY).astype(np.float32)
-        before, self._thumbnail = self._thumbnail, grey
+        before, self._thumbnail = self._thumbnail, _thumbnail(image)
         size, self._size = self._size, image.shape[:2]
-        return before is not None and (size != self._size or float(np.abs(grey - before).mean()) > CUT_LEVEL)
+        return before is not None and (size != self._size or float(np.abs(self._thumbnail - before).mean()) > CUT_LEVEL)
+
+
+def _thumbnail(image: Image) -> NDArray[np.float32]:
+    """(32, 32) grey levels: means over pixels that lie evenly in each cell."""
+    steps = (max(1, side // (THUMBNAIL_PX * SAMPLES)) for side in image.shape[:2])
+    rows, columns = (slice(step // 2, None, step) for step in steps)
+    small = cv2.resize(np.ascontiguousarray(image[rows, columns]), (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), dtype=np.float32)
 
 
 def _unseen_s(track: _Track, frame: Frame) -> float:
