@@ -1,6 +1,7 @@
 """`undercurrent train sheet | play | check | manifest`: what training learns from, made visible. Mounted by `cli_train.py`.
 
-`pipelines/training/inspection.py` draws, `pipelines/training/manifest.py` checks; here are only options, files and tables.
+In `pipelines/training`, `inspection.py` draws, `manifest_checks.py` checks and `own_footage.py` lists; here are only options, files and
+tables.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from pipelines.media import Image
     from pipelines.training.inspection import Example, Sheet
-    from pipelines.training.manifest import ManifestReport
+    from pipelines.training.manifest_checks import ManifestReport
     from pipelines.training.portraits import Portrait
     from pipelines.training.pseudo_fakes import Kind
 
@@ -118,7 +119,7 @@ def check(
     """List by name whatever is wrong with a manifest; exit with 1 if anything is."""
     from dataclasses import asdict
 
-    from pipelines.training.manifest import check_manifest
+    from pipelines.training.manifest_checks import check_manifest
 
     with _Steps("hashing", None) as steps:
         report = check_manifest(manifest, hashes=hashes, on_file=lambda number, _record: steps.reached(number))
@@ -139,7 +140,7 @@ def manifest(
 ) -> None:
     """Make a manifest of your own real footage, to adapt the weights to it."""
     _suffix(out, "--out", ".json")
-    from pipelines.training.manifest import manifest_of
+    from pipelines.training.own_footage import manifest_of
     from service.cli import _check_writable, _write
 
     _check_writable(out)
@@ -246,7 +247,7 @@ def _print_counts(made: Sheet, console: Console) -> None:
 
 
 def _print_report(report: ManifestReport, console: Console) -> None:
-    from pipelines.training.manifest import FaultKind
+    from pipelines.training.manifest_checks import FaultKind
 
     table = Table("tier", "label", "videos", "pictures", "people", "train", "holdout", title=f"{report.records} records")
     for row in report.tallies:
