@@ -1,7 +1,7 @@
 """`undercurrent train sheet | play | check | manifest`: what training learns from, made visible. Mounted by `cli_train.py`.
 
-In `pipelines/training`, `inspection.py` draws, `manifest_checks.py` checks and `own_footage.py` lists; here are only options, files and
-tables.
+In `pipelines/training`, `contact_sheet.py` and `play_clip.py` draw, `manifest_checks.py` checks and `own_footage.py` lists; here are only
+options, files and tables.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from pipelines.media import Image
-    from pipelines.training.inspection import Example, Sheet
+    from pipelines.training.contact_sheet import Sheet
+    from pipelines.training.example import Example
     from pipelines.training.manifest_checks import ManifestReport
     from pipelines.training.portraits import Portrait
     from pipelines.training.pseudo_fakes import Kind
@@ -47,7 +48,7 @@ def sheet(
 
     import cv2
 
-    from pipelines.training.inspection import draw_contact_sheet, draw_sheet
+    from pipelines.training.contact_sheet import draw_contact_sheet, draw_sheet
     from service.cli import _check_writable, _write
 
     _check_writable(out)
@@ -81,7 +82,8 @@ def play(
 
     import numpy as np
 
-    from pipelines.training.inspection import draw_example, encode_clip, side_by_side
+    from pipelines.training.example import draw_example
+    from pipelines.training.play_clip import encode_clip, side_by_side
     from service.cli import _check_writable, _write
 
     for path in (out, page):
