@@ -17,6 +17,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from service.cli_output import check_writable, write_file
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -49,14 +51,13 @@ def sheet(
     import cv2
 
     from pipelines.training.contact_sheet import draw_contact_sheet, draw_sheet
-    from service.cli import _check_writable, _write
 
-    _check_writable(out)
+    check_writable(out)
     portraits = _portraits(store, split)
     with _Steps("drawing", rows) as steps:
         made = draw_sheet(portraits, rows=rows, seed=seed, kinds=kinds, families=families, on_row=steps.reached)
         picture = draw_contact_sheet(made, worn=worn)
-    _write(out, cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
+    write_file(out, cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
     console = Console()
     _print_counts(made, console)
     for note in made.notes:
@@ -84,11 +85,10 @@ def play(
 
     from pipelines.training.example import draw_example
     from pipelines.training.play_clip import encode_clip, side_by_side
-    from service.cli import _check_writable, _write
 
     for path in (out, page):
         if path is not None:
-            _check_writable(path)
+            check_writable(path)
     portraits = _portraits(store, split)
     donors = portraits
     if identity is not None:
@@ -100,9 +100,9 @@ def play(
     )
     with _Steps("encoding", len(example.clip.t)) as steps:
         content, times = encode_clip(steps.each(side_by_side(example, slow=slow)), example.clip.t, out.suffix, slow=slow)
-    _write(out, content)
+    write_file(out, content)
     if page is not None:
-        _write(page, _page(example, content, times, out.suffix).encode())
+        write_file(page, _page(example, content, times, out.suffix).encode())
     t, tampered = example.clip.t, int(example.made.frame_labels.sum())
     Console().print(
         f"{example.made.kind}, {example.made.family}, of {example.identity}: {len(t)} frames over {t[-1] - t[0]:.3f} s, "
@@ -143,12 +143,11 @@ def manifest(
     """Make a manifest of your own real footage, to adapt the weights to it."""
     _suffix(out, "--out", ".json")
     from pipelines.training.own_footage import manifest_of
-    from service.cli import _check_writable, _write
 
-    _check_writable(out)
+    check_writable(out)
     with _Steps("opening", None) as steps:
         made = manifest_of(folder, out, identity_from=identity_from, on_file=lambda _path: steps.one_more())
-    _write(out, (json.dumps(list(made.rows), indent=1, ensure_ascii=False) + "\n").encode())
+    write_file(out, (json.dumps(list(made.rows), indent=1, ensure_ascii=False) + "\n").encode())
     console = Console()
     for name, reason in made.skipped:
         console.print(f"skipped {name}: {reason}", markup=False, highlight=False, soft_wrap=True)
