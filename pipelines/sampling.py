@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Final
+
+CLOCK_TICK_S: Final = Fraction(1, 1000)
+"""Ticks up to this long are those of a clock, to which times were rounded; longer ones, as in AVI, count frames and are exact."""
 
 
 class Sampler:
     """Keeps the first frame at or after each point k / hz of media time; `hz` None keeps all. Exact: no float touches a timestamp.
 
-    A variable frame rate stays variable: a frame is never moved to the grid, it only gets chosen by it.
+    A variable frame rate stays variable: a frame is never moved to the grid, it only gets chosen by it. What a clock rounded down by up
+    to half a tick is not before its point: of 30 fps in milliseconds (33, 67, 100), two frames of three would be left at 30 Hz.
     """
 
     def __init__(self, hz: float | None) -> None:
@@ -21,7 +26,8 @@ class Sampler:
         """Whether the frame at `pts` is to be looked at; call once for each frame, in order."""
         if self._hz is None:
             return True
-        slot = (pts * time_base * self._hz).__floor__()
+        rounded = time_base / 2 if time_base <= CLOCK_TICK_S else 0
+        slot = ((pts * time_base + rounded) * self._hz).__floor__()
         if self._slot is not None and slot <= self._slot:
             return False
         self._slot = slot

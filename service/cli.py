@@ -6,10 +6,8 @@ Exit status: 0 analysed, 1 --fail-on matched, 2 usage, 3 the input cannot be jud
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +20,7 @@ from rich.panel import Panel
 from models.errors import Refusal
 from service import __version__
 from service.cli_evaluate import evaluate_command
+from service.cli_output import INTERRUPTED, check_writable, write_file
 from service.cli_train import train_app
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from pipelines.verdict import AnalysisReport
 
 CANNOT_JUDGE = 3
-INTERRUPTED = 130
 
 # torch and matplotlib take seconds to import, so each command imports what it needs: `--help` answers at once.
 app = typer.Typer(
@@ -99,7 +97,7 @@ def detect(
             raise typer.BadParameter(f"--explain ends in .png; got {explain}")
         for path in (timeline, plot, explain, report):
             if path is not None:
-                _check_writable(path)
+                check_writable(path)
         model = load_model(weights, device=device)
         interrupts.gently = True
         with MediaSandbox() as sandbox, _Display() as display:
@@ -117,19 +115,19 @@ def detect(
             )
         result, rows = AnalysisResult.from_report(found, sha256=_digest(source)), timeline_of(found)
         if timeline is not None:
-            _write(timeline, (timeline_csv(rows) if timeline.suffix == ".csv" else rows.model_dump_json(indent=1)).encode())
+            write_file(timeline, (timeline_csv(rows) if timeline.suffix == ".csv" else rows.model_dump_json(indent=1)).encode())
         if plot is not None:
             from service.plot import timeline_png
 
-            _write(plot, timeline_png(result, rows))
+            write_file(plot, timeline_png(result, rows))
         if explain is not None:
             from service.explanation_plot import explained_png
 
-            _write(explain, explained_png(found))
+            write_file(explain, explained_png(found))
         if report is not None:
             from service.report import crop_images, html_report
 
-            _write(report, html_report(result, rows, crop_images(found), Path(source).name).encode())
+            write_file(report, html_report(result, rows, crop_images(found), Path(source).name).encode())
         if as_json:
             typer.echo(result.model_dump_json())
         else:
@@ -162,7 +160,7 @@ def openapi(check: Annotated[bool, typer.Option("--check", help="Only say whethe
     path = Path(__file__).with_name("openapi.json")
     current = json.dumps(openapi_document(), indent=2, sort_keys=True) + "\n"
     if not check:
-        _write(path, current.encode())
+        write_file(path, current.encode())
     elif path.read_text() != current:
         typer.echo("service/openapi.json is stale: run `undercurrent openapi` and commit it.", err=True)
         raise typer.Exit(1)
@@ -270,29 +268,6 @@ def _rate(text: str) -> float | None:
     if not 0 < rate <= 1000:
         raise typer.BadParameter(f"--hz takes a number above 0 or `all`; got {text}")
     return rate
-
-
-def _check_writable(path: Path) -> None:
-    """Before minutes of work, not after."""
-    from pipelines.errors import OutputError
-
-    folder = path.absolute().parent
-    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        got = "a directory" if path.is_dir() else "no such directory" if not folder.is_dir() else "no permission"
-        raise OutputError(f"{path} cannot be written.", expected="a writable file in an existing directory", got=got)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all."""
-    from pipelines.errors import OutputError
-
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.absolute().parent, delete=False) as part:
-            part.write(content)
-        Path(part.name).chmod(0o644)
-        Path(part.name).replace(path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written.", expected="a writable file", got=error.strerror or str(error)) from error
 
 
 def _digest(source: str) -> str | None:

@@ -15,6 +15,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from service.cli_output import INTERRUPTED, check_writable, write_file
+
 if TYPE_CHECKING:
     from models.calibration import Calibrator
     from pipelines.evaluation.evaluate import Evaluation, VideoScore
@@ -53,7 +55,6 @@ def evaluate_command(
     from pipelines.evaluation.evaluate import summarise
     from pipelines.evaluation.sources import read_deepfakebench, shared_identities
     from pipelines.model import load_model
-    from service.cli import INTERRUPTED, _check_writable, _write
 
     console = Console(stderr=True)
     given = [manifest, videos, deepfakebench, store]
@@ -70,7 +71,7 @@ def evaluate_command(
         wear = f"crf={matched}"
     for path in (scores, report):
         if path is not None:
-            _check_writable(path)
+            check_writable(path)
     if store is not None:
         _pseudo_fakes(store, load_model(weights), pairs=pairs, hz=hz, as_json=as_json)
         return
@@ -106,7 +107,7 @@ def evaluate_command(
     if report is not None:
         from service.evaluation_report import evaluation_page
 
-        _write(report, evaluation_page(plain, sweeps).encode())
+        write_file(report, evaluation_page(plain, sweeps).encode())
     if as_json:
         typer.echo(json.dumps({**plain, "sweeps": sweeps}, indent=1))
     else:

@@ -1,6 +1,7 @@
 """`undercurrent train sheet | play | check | manifest`: what training learns from, made visible. Mounted by `cli_train.py`.
 
-`pipelines/training/inspection.py` draws, `pipelines/training/manifest.py` checks; here are only options, files and tables.
+In `pipelines/training`, `contact_sheet.py` and `play_clip.py` draw, `manifest_checks.py` checks and `own_footage.py` lists; here are only
+options, files and tables.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from service.cli_output import check_writable, write_file
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from pipelines.media import Image
-    from pipelines.training.inspection import Example, Sheet
-    from pipelines.training.manifest import ManifestReport
+    from pipelines.training.contact_sheet import Sheet
+    from pipelines.training.example import Example
+    from pipelines.training.manifest_checks import ManifestReport
     from pipelines.training.portraits import Portrait
     from pipelines.training.pseudo_fakes import Kind
 
@@ -46,15 +50,14 @@ def sheet(
 
     import cv2
 
-    from pipelines.training.inspection import draw_contact_sheet, draw_sheet
-    from service.cli import _check_writable, _write
+    from pipelines.training.contact_sheet import draw_contact_sheet, draw_sheet
 
-    _check_writable(out)
+    check_writable(out)
     portraits = _portraits(store, split)
     with _Steps("drawing", rows) as steps:
         made = draw_sheet(portraits, rows=rows, seed=seed, kinds=kinds, families=families, on_row=steps.reached)
         picture = draw_contact_sheet(made, worn=worn)
-    _write(out, cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
+    write_file(out, cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
     console = Console()
     _print_counts(made, console)
     for note in made.notes:
@@ -80,12 +83,12 @@ def play(
 
     import numpy as np
 
-    from pipelines.training.inspection import draw_example, encode_clip, side_by_side
-    from service.cli import _check_writable, _write
+    from pipelines.training.example import draw_example
+    from pipelines.training.play_clip import encode_clip, side_by_side
 
     for path in (out, page):
         if path is not None:
-            _check_writable(path)
+            check_writable(path)
     portraits = _portraits(store, split)
     donors = portraits
     if identity is not None:
@@ -97,9 +100,9 @@ def play(
     )
     with _Steps("encoding", len(example.clip.t)) as steps:
         content, times = encode_clip(steps.each(side_by_side(example, slow=slow)), example.clip.t, out.suffix, slow=slow)
-    _write(out, content)
+    write_file(out, content)
     if page is not None:
-        _write(page, _page(example, content, times, out.suffix).encode())
+        write_file(page, _page(example, content, times, out.suffix).encode())
     t, tampered = example.clip.t, int(example.made.frame_labels.sum())
     Console().print(
         f"{example.made.kind}, {example.made.family}, of {example.identity}: {len(t)} frames over {t[-1] - t[0]:.3f} s, "
@@ -118,7 +121,7 @@ def check(
     """List by name whatever is wrong with a manifest; exit with 1 if anything is."""
     from dataclasses import asdict
 
-    from pipelines.training.manifest import check_manifest
+    from pipelines.training.manifest_checks import check_manifest
 
     with _Steps("hashing", None) as steps:
         report = check_manifest(manifest, hashes=hashes, on_file=lambda number, _record: steps.reached(number))
@@ -139,13 +142,12 @@ def manifest(
 ) -> None:
     """Make a manifest of your own real footage, to adapt the weights to it."""
     _suffix(out, "--out", ".json")
-    from pipelines.training.manifest import manifest_of
-    from service.cli import _check_writable, _write
+    from pipelines.training.own_footage import manifest_of
 
-    _check_writable(out)
+    check_writable(out)
     with _Steps("opening", None) as steps:
         made = manifest_of(folder, out, identity_from=identity_from, on_file=lambda _path: steps.one_more())
-    _write(out, (json.dumps(list(made.rows), indent=1, ensure_ascii=False) + "\n").encode())
+    write_file(out, (json.dumps(list(made.rows), indent=1, ensure_ascii=False) + "\n").encode())
     console = Console()
     for name, reason in made.skipped:
         console.print(f"skipped {name}: {reason}", markup=False, highlight=False, soft_wrap=True)
@@ -246,7 +248,7 @@ def _print_counts(made: Sheet, console: Console) -> None:
 
 
 def _print_report(report: ManifestReport, console: Console) -> None:
-    from pipelines.training.manifest import FaultKind
+    from pipelines.training.manifest_checks import FaultKind
 
     table = Table("tier", "label", "videos", "pictures", "people", "train", "holdout", title=f"{report.records} records")
     for row in report.tallies:

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from service import cli_inspect
+from service.cli_output import INTERRUPTED, check_writable, write_file
 
 if TYPE_CHECKING:
     from pipelines.training.manifest import Record
@@ -82,7 +83,7 @@ def run(
         measured = run_all(plan, console.print)
     except KeyboardInterrupt:
         console.print(f"Interrupted. The same command goes on from what lies in {run}.")
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None
     typer.echo(json.dumps(measured, indent=1))
 
 
@@ -119,7 +120,9 @@ def curve(
     from pipelines.training.manifest import read_manifest
     from service.curve_plot import curve_png
 
-    console = Console(stderr=True)
+    console, numbers = Console(stderr=True), out.with_suffix(".json")
+    for path in (out, numbers):
+        check_writable(path)
     records = [record for record in read_manifest(manifest) if record.tier == tier and record.kind == "video"]
     videos = cut_videos(records, on_video=lambda number: console.print(f"cut {number} of {len(records)} videos"))
 
@@ -127,8 +130,8 @@ def curve(
         console.print(f"{point.pairs} pairs: macro AUC {point.macro_auc:.3f} (control {point.control:.3f}), all {point.auc}")
 
     points = learning_curve(run, videos, on_snapshot=told)
-    out.write_bytes(curve_png(points))
-    out.with_suffix(".json").write_text(json.dumps([asdict(point) for point in points], indent=1))
+    write_file(out, curve_png(points))
+    write_file(numbers, json.dumps([asdict(point) for point in points], indent=1).encode())
 
 
 @train_app.command()

@@ -89,7 +89,7 @@ def run_all(plan: Plan, report: Report) -> dict[str, Any]:
     plan.run.mkdir(parents=True, exist_ok=True)
     records = read_manifest(plan.manifest)
     run_crops(plan, records, report)
-    if not _finished(plan, plan.run / "encoder.jsonl"):
+    if not _encoder_finished(plan):
         run_encoder(plan, report)
     if not (plan.run / "temporal.pt").is_file():
         run_temporal(plan, report)
@@ -106,14 +106,15 @@ def run_crops(plan: Plan, records: list[Record], report: Report) -> None:
     if not trained:
         came = ", ".join(sorted({record.tier for record in records})) or "an empty manifest"
         raise ManifestError("There is nothing to train on.", expected=f"real media of the tiers {', '.join(plan.tiers)}", got=came)
-    for chosen, store, dense in (
-        (trained, plan.store, plan.dense),
-        ([record for record in records if record.tier == "study"], plan.extra_store, None),
-    ):
+
+    def cut(chosen: list[Record], store: Path, dense: Path | None) -> None:
         chosen = present(chosen, skip_missing=plan.skip_missing, on_missing=lambda record: report(f"missing, left out: {record.file}"))
         seen = _counted(report, f"files cut into {store.name}", len(chosen))
         numbers = {record.file: number for number, record in enumerate(chosen, start=1)}
-        extract(chosen, store, dense=DensePoints(dense), detector=detector, on_file=lambda record, _: seen(numbers[record.file]))  # noqa: B023
+        extract(chosen, store, dense=DensePoints(dense), detector=detector, on_file=lambda record, _: seen(numbers[record.file]))
+
+    cut(trained, plan.store, plan.dense)
+    cut([record for record in records if record.tier == "study"], plan.extra_store, None)
 
 
 def run_encoder(plan: Plan, report: Report) -> None:
@@ -189,7 +190,9 @@ def run_calibration(plan: Plan, records: list[Record], report: Report) -> dict[s
     return measured
 
 
-def _finished(plan: Plan, log: Path) -> bool:
+def _encoder_finished(plan: Plan) -> bool:
+    """Whether the run's encoder has seen all the pairs of the plan, by its log."""
+    log = plan.run / "encoder.jsonl"
     if not (plan.run / "encoder.pt").is_file() or not log.is_file():
         return False
     return int(json.loads(log.read_text().splitlines()[-1])["pairs"]) >= plan.encoder.pairs

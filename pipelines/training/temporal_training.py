@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from pipelines.training.sequences import Sequence, altered, retime
 
 AnyHead = TemporalHead | Head
 H = TypeVar("H", TemporalHead, Head)
+ROUNDING_S: Final = 1e-3
+"""How far a difference of two stamps in milliseconds, the coarsest of a clock, may be from the true one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +183,9 @@ def clip_logits(head: AnyHead, sequences: list[Sequence], *, hz: float | None = 
 
 
 def at_rate(t: NDArray[np.float64], hz: float | None) -> NDArray[np.intp]:
-    """The observations that a sampler at `hz` keeps."""
+    """Of times (T,) in seconds, which a sampler at `hz` keeps that starts with the first: one in each 1 / hz; None keeps all."""
     if hz is None:
         return np.arange(len(t))
-    slot = np.floor((t - t[0]) * hz + 1e-6).astype(np.int64)
+    # What rounding brought closer to the first is not before its slot; see `Sampler`, which forgives half as much to one stamp.
+    slot = np.floor((t - t[0] + ROUNDING_S) * hz + 1e-6).astype(np.int64)
     return np.flatnonzero(np.concatenate([[True], np.diff(slot) > 0]))

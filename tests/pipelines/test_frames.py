@@ -67,8 +67,29 @@ def test_a_sampler_takes_at_most_one_frame_a_slot_and_the_first_of_each(gaps: li
     sampler = Sampler(hz)
     kept = [tick for tick in pts if sampler.wants(tick, base)]
     rate = Fraction(hz).limit_denominator(1_000_000)
-    slots = [(tick * base * rate).__floor__() for tick in pts]
+    rounded = base / 2 if base <= Fraction(1, 1000) else 0
+    slots = [((tick * base + rounded) * rate).__floor__() for tick in pts]
     assert kept == [tick for i, tick in enumerate(pts) if i == 0 or slots[i] > slots[i - 1]]
+
+
+RATES = [Fraction(24), Fraction(25), Fraction(30_000, 1001), Fraction(30), Fraction(50), Fraction(60_000, 1001), Fraction(60)]
+
+
+@pytest.mark.parametrize("hz", [4, 5, 10, 12, 15, 24, 25, 30])
+@pytest.mark.parametrize("fps", RATES, ids=lambda fps: f"{float(fps):.5g}")
+def test_a_rounded_clock_takes_no_frame_away(fps: Fraction, hz: int) -> None:
+    """30 fps in milliseconds (33, 67, 100) at 30 Hz is 30 a second; what a container rounds is as little before its slot as it is after."""
+    exact, rounded = Sampler(hz), Sampler(hz)
+    frames = range(20 * round(fps))
+    by_true = [i for i in frames if exact.wants(i, 1 / fps)]
+    by_ms = [i for i in frames if rounded.wants(round(i / fps * 1000), Fraction(1, 1000))]
+    assert len(by_ms) == pytest.approx(20 * min(float(hz), round(fps)), abs=1)
+    assert by_ms == by_true or fps.denominator != 1, "a rate that drifts against the grid passes it within a millisecond now and then"
+
+
+def test_a_tick_that_counts_frames_is_not_rounded() -> None:
+    sampler = Sampler(12)
+    assert [i for i in range(12) if sampler.wants(i, Fraction(1, 30))] == [0, 3, 5, 8, 10]
 
 
 def test_no_rate_keeps_every_frame_and_no_rate_is_zero() -> None:
@@ -83,6 +104,11 @@ def test_sampling_decodes_all_and_yields_about_hz(tmp_path: Path) -> None:
         frames = list(source)
     assert source.counts.decoded == 60
     assert len(frames) == source.counts.yielded == 20
+
+
+def test_a_file_whose_ticks_are_milliseconds_is_seen_whole_at_its_own_rate(tmp_path: Path) -> None:
+    with read_frames(face_clip(tmp_path / "a.mkv", seconds=1.0, fps=30), hz=30) as source:
+        assert len(list(source)) == source.counts.decoded == 30
 
 
 def test_a_source_is_read_once(tmp_path: Path) -> None:

@@ -189,6 +189,27 @@ def test_a_sampler_at_a_rate_keeps_at_most_that_many() -> None:
     assert len(at_rate(t, None)) == 90
 
 
+@pytest.mark.parametrize("fps", [24, 25, 30_000 / 1001, 30, 50, 60_000 / 1001, 60])
+@pytest.mark.parametrize("hz", [4, 5, 10, 12, 15, 24, 25, 30])
+def test_times_in_milliseconds_are_kept_like_exact_ones(fps: float, hz: int) -> None:
+    """Whichever frame is the first: t - t[0] is of two rounded stamps."""
+    for first in range(4):
+        exact = np.arange(first, first + 20 * round(fps)) / fps
+        kept = at_rate(np.round(exact, 3), hz)
+        assert (np.diff(kept) > 0).all()
+        assert len(kept) == pytest.approx(20 * min(hz, round(fps)), abs=1)
+        if fps == round(fps):
+            assert kept.tolist() == at_rate(exact, hz).tolist()
+
+
+@pytest.mark.parametrize("fps", [24, 25, 30_000 / 1001, 30, 50, 60_000 / 1001, 60])
+def test_at_the_default_rate_an_exact_clock_decides_alone(fps: float) -> None:
+    """What is forgiven to rounded stamps changes nothing for exact ones: as many frames as the longest window has."""
+    t = np.arange(216) / fps
+    slot = np.floor(t * 12 + 1e-6)
+    assert at_rate(t, 12).tolist() == np.flatnonzero(np.diff(slot, prepend=-1) > 0).tolist()
+
+
 def _walks(n: int, *, speed: float, label: int, rng: np.random.Generator) -> list[Sequence]:
     """Embeddings that wander; the fake ones wander faster. Only the speed in seconds differs."""
     found = []
