@@ -2,7 +2,7 @@
 
 The three networks of MTCNN (Zhang et al. 2016, "Joint face detection and alignment using multi-task cascaded convolutional
 networks"), whose weights ship inside the facenet-pytorch wheel. `find` runs the whole cascade; `refine` runs only R-Net and O-Net
-on boxes predicted from the past, which is two orders of magnitude cheaper.
+on boxes predicted from the past, which costs a tenth of it.
 """
 
 from __future__ import annotations
@@ -10,25 +10,33 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
-from facenet_pytorch.models.utils.detect_face import detect_face
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch import nn
+from torchvision.ops import nms
 
 from models.compiled import CompiledNet
 
 Float = NDArray[np.float32]
-_Net = Callable[[Tensor], tuple[Tensor, ...]]
+Index = NDArray[np.intp]
+_Net = Callable[[Float], tuple[Float, ...]]
 
-# P-Net 0.6, R-Net 0.7, O-Net 0.7 and a pyramid step of 0.709 are the paper's working point.
+# The paper's working point: what P-Net, R-Net and O-Net must be sure of, a pyramid step of 0.709, a P-Net of 12 px in steps of 2.
 CASCADE_THRESHOLDS = (0.6, 0.7, 0.7)
 PYRAMID_STEP = 0.709
+CELL_PX = 12
+STRIDE_PX = 2
+# Overlaps above which the weaker of two boxes is dropped: within a scale, across scales and after R-Net.
+SCALE_OVERLAP = 0.5
+OVERLAP = 0.7
 # A face that is followed has been found before, so R-Net may be less sure of a blurred moment; O-Net still has to agree.
 REFINE_THRESHOLD_R = 0.5
 REFINE_THRESHOLD_O = 0.6
+# What shares more than this with a face that is known already, as a share of the smaller of the two, is that face or a part of it.
+KNOWN_SHARE = 0.6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +52,7 @@ class Detections:
 
 
 class FaceDetector(nn.Module):
-    """MTCNN split into `find` (everywhere, slow) and `refine` (here, fast)."""
+    """MTCNN split into `find` (everywhere, slow) and `refine` (here, fast). A face's result does not depend on the others."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,102 +61,135 @@ class FaceDetector(nn.Module):
         self._on_cpu: tuple[_Net, _Net, _Net] | None = None
 
     @torch.inference_mode()
-    def find(self, image: NDArray[np.uint8], *, min_face_px: int = 20) -> Detections:
-        """Search a whole uint8 RGB picture (H, W, 3) for faces of at least `min_face_px`."""
-        if min(image.shape[:2]) < min_face_px:
-            return _none()
-        try:
-            boxes, points = detect_face(image, min_face_px, *self._nets(), CASCADE_THRESHOLDS, PYRAMID_STEP, self._device)
-        except (ValueError, RuntimeError) as error:
-            # facenet-pytorch concatenates an empty list when every candidate of a stage lies outside the picture.
-            if "expected a non-empty" in str(error) or "need at least one array" in str(error):
-                return _none()
-            raise
-        found = np.asarray(boxes[0], dtype=np.float32).reshape(-1, 5)
-        order = np.argsort(-found[:, 4], kind="stable")
-        return Detections(found[order, :4], found[order, 4], np.asarray(points[0], dtype=np.float32).reshape(-1, 5, 2)[order])
+    def find(self, image: NDArray[np.uint8], *, min_face_px: int = 20, known: Float | None = None) -> Detections:
+        """Search a whole uint8 RGB picture (H, W, 3) for faces of at least `min_face_px`, except where `known` boxes (N, 4) are."""
+        boxes, score = self._candidates(image, min_face_px)
+        if known is not None and len(known):
+            new = _overlap(boxes, known).max(1) <= KNOWN_SHARE
+            boxes, score = boxes[new], score[new]
+        boxes, score, _ = self._narrowed(image, boxes, score, CASCADE_THRESHOLDS[1])
+        kept = _strongest(boxes, score, OVERLAP)
+        square = _square(boxes[kept])
+        found, _ = self._told(image, square, np.arange(len(square)), CASCADE_THRESHOLDS[2])
+        order = np.argsort(-found.confidence, kind="stable")
+        if known is not None and len(known):
+            order = order[_overlap(found.boxes[order], known).max(1) <= KNOWN_SHARE]
+        order = order[_apart(found.boxes[order])]
+        return Detections(found.boxes[order], found.confidence[order], found.points[order])
 
     @torch.inference_mode()
-    def refine(self, image: NDArray[np.uint8], boxes: Float) -> tuple[Detections, NDArray[np.intp]]:
+    def refine(self, image: NDArray[np.uint8], boxes: Float) -> tuple[Detections, Index]:
         """Correct predicted `boxes` (N, 4) on a uint8 RGB picture; returns the faces still there and which box each came from."""
-        index = np.arange(len(boxes))
-        square = _square(boxes)
-        patches, kept = self._patches(image, square, 24)
+        moved, _, index = self._narrowed(image, _square(boxes), np.zeros(len(boxes), np.float32), REFINE_THRESHOLD_R)
+        return self._told(image, _square(moved), index, REFINE_THRESHOLD_O)
+
+    def _candidates(self, image: NDArray[np.uint8], min_face_px: int) -> tuple[Float, Float]:
+        """P-Net over the pyramid: square boxes (K, 4) and how sure it is of each (K,)."""
+        pnet, _, _ = self._nets()
+        boxes, scores = [np.zeros((0, 4), np.float32)], [np.zeros(0, np.float32)]
+        scale = CELL_PX / min_face_px
+        while min(image.shape[:2]) * scale >= CELL_PX:
+            size = int(image.shape[1] * scale + 1), int(image.shape[0] * scale + 1)
+            offset, probability = pnet(_as_input([cv2.resize(image, size, interpolation=cv2.INTER_AREA)]))
+            rows, columns = np.nonzero(probability[0, 1] >= CASCADE_THRESHOLDS[0])
+            corner = np.stack([columns, rows], axis=1) * STRIDE_PX
+            cell = np.concatenate([np.floor((corner + 1) / scale), np.floor((corner + CELL_PX) / scale)], axis=1).astype(np.float32)
+            score = probability[0, 1, rows, columns]
+            kept = _strongest(cell, score, SCALE_OVERLAP)
+            side = cell[kept, 2:] - cell[kept, :2]
+            boxes.append(cell[kept] + offset[0][:, rows[kept], columns[kept]].T * np.concatenate([side, side], axis=1))
+            scores.append(score[kept])
+            scale *= PYRAMID_STEP
+        found, score = np.concatenate(boxes), np.concatenate(scores)
+        kept = _strongest(found, score, OVERLAP)
+        return _square(found[kept]), score[kept]
+
+    def _narrowed(self, image: NDArray[np.uint8], square: Float, score: Float, sure: float) -> tuple[Float, Float, Index]:
+        """R-Net on square boxes (N, 4): those of which it is `sure`, corrected, its probability of each, and which they were."""
+        _, rnet, _ = self._nets()
+        patches, kept = _patches(image, square, 24)
         if not len(kept):
-            return _none(), index[:0]
-        _, rnet, onet = self._nets()
+            return square[:0], score[:0], kept
         offset, probability = rnet(patches)
-        sure = (probability[:, 1] > REFINE_THRESHOLD_R).cpu().numpy()
-        square, index = _moved(square[kept][sure], offset.cpu().numpy()[sure]), index[kept][sure]
-        square = _square(square)
-        patches, kept = self._patches(image, square, 48)
+        good = probability[:, 1] > sure
+        return _moved(square[kept][good], offset[good]), probability[good, 1], kept[good]
+
+    def _told(self, image: NDArray[np.uint8], square: Float, index: Index, sure: float) -> tuple[Detections, Index]:
+        """O-Net on square boxes (N, 4): the faces of which it is `sure`, and the `index` (N,) of each."""
+        _, _, onet = self._nets()
+        patches, kept = _patches(image, square, 48)
         if not len(kept):
             return _none(), index[:0]
-        offset, relative, probability = onet(patches)
-        confidence = probability[:, 1].cpu().numpy()
-        sure = confidence > REFINE_THRESHOLD_O
-        square, index, confidence = square[kept][sure], index[kept][sure], confidence[sure]
-        within, moved = relative.cpu().numpy()[sure], offset.cpu().numpy()[sure]
+        offset, within, probability = onet(patches)
+        confidence = probability[:, 1]
+        good = confidence > sure
+        square, index, confidence, within = square[kept][good], index[kept][good], confidence[good], within[good]
         size = square[:, 2:] - square[:, :2] + 1
-        points = np.stack(
-            [within[:, :5] * size[:, :1] + square[:, :1] - 1, within[:, 5:] * size[:, 1:] + square[:, 1:2] - 1],
-            axis=-1,
-        ).astype(np.float32)
-        return Detections(_moved(square, moved), confidence.astype(np.float32), points), index
+        points = np.stack([within[:, :5] * size[:, :1] + square[:, :1] - 1, within[:, 5:] * size[:, 1:] + square[:, 1:2] - 1], axis=-1)
+        return Detections(_moved(square, offset[good]), confidence, points.astype(np.float32)), index
 
     def _nets(self) -> tuple[_Net, _Net, _Net]:
-        """P-Net, R-Net and O-Net, a picture's result independent of the others'; compiled at first use on a CPU."""
-        if self._device.type != "cpu":
-            return self.pnet, _one_by_one(self.rnet), _one_by_one(self.onet)
+        """P-Net, R-Net and O-Net; compiled at first use on a CPU."""
+        device = next(self.pnet.parameters()).device
+        if device.type != "cpu":
+            return tuple(_one_by_one(net, device) for net in (self.pnet, self.rnet, self.onet))  # type: ignore[return-value]  # three
         if self._on_cpu is None:
             self._on_cpu = (
-                _Compiled(self.pnet, torch.zeros(1, 3, 64, 64), free=(2, 3)),
-                _Compiled(self.rnet, torch.zeros(1, 3, 24, 24)),
-                _Compiled(self.onet, torch.zeros(1, 3, 48, 48)),
+                CompiledNet(self.pnet, torch.zeros(1, 3, 64, 64), free=(2, 3)),
+                CompiledNet(self.rnet, torch.zeros(1, 3, 24, 24)),
+                CompiledNet(self.onet, torch.zeros(1, 3, 48, 48)),
             )
         return self._on_cpu
 
-    @property
-    def _device(self) -> torch.device:
-        device: torch.device = next(self.pnet.parameters()).device
-        return device
 
-    def _patches(self, image: NDArray[np.uint8], boxes: Float, size: int) -> tuple[Tensor, NDArray[np.intp]]:
-        """Cut `boxes` out, clipped to the picture as MTCNN was trained, and scale to (K, 3, size, size); K boxes had pixels left."""
-        height, width = image.shape[:2]
-        corners = np.trunc(boxes).astype(np.int64)
-        left, top = np.maximum(corners[:, 0], 1) - 1, np.maximum(corners[:, 1], 1) - 1
-        right, bottom = np.minimum(corners[:, 2], width), np.minimum(corners[:, 3], height)
-        kept = np.flatnonzero((right - left >= 2) & (bottom - top >= 2))
-        if not len(kept):
-            return torch.empty(0, 3, size, size), kept
-        patches = []
-        for k in kept:
-            patch = torch.from_numpy(np.ascontiguousarray(image[top[k] : bottom[k], left[k] : right[k]])).to(self._device)
-            patches.append(interpolate(patch.permute(2, 0, 1).unsqueeze(0).float(), size=(size, size), mode="area"))
-        return (torch.cat(patches) - 127.5) * 0.0078125, kept
-
-
-def _one_by_one(net: nn.Module) -> _Net:
+def _one_by_one(net: nn.Module, device: torch.device) -> _Net:
     """A convolution's rounding depends on its batch, and where a face is found must not depend on who else is in the picture."""
 
-    def run(patches: Tensor) -> tuple[Tensor, ...]:
-        outputs = [net(patch.unsqueeze(0)) for patch in patches]
-        return tuple(torch.cat(parts) for parts in zip(*outputs, strict=True))
+    def run(patches: Float) -> tuple[Float, ...]:
+        outputs = [net(patch.unsqueeze(0)) for patch in torch.from_numpy(patches).to(device)]
+        return tuple(torch.cat(parts).cpu().numpy() for parts in zip(*outputs, strict=True))
 
     return run
 
 
-class _Compiled(nn.Module):
-    """A compiled net that looks like a torch one: facenet-pytorch asks P-Net for the type of its parameters."""
+def _patches(image: NDArray[np.uint8], boxes: Float, size: int) -> tuple[Float, Index]:
+    """Cut `boxes` out, clipped to the picture as MTCNN was trained, and scale to (K, 3, size, size); K boxes had pixels left."""
+    height, width = image.shape[:2]
+    corners = np.trunc(boxes).astype(np.int64)
+    left, top = np.maximum(corners[:, 0], 1) - 1, np.maximum(corners[:, 1], 1) - 1
+    right, bottom = np.minimum(corners[:, 2], width), np.minimum(corners[:, 3], height)
+    kept = np.flatnonzero((right - left >= 2) & (bottom - top >= 2))
+    cut = [image[top[k] : bottom[k], left[k] : right[k]] for k in kept]
+    return _as_input([cv2.resize(patch, (size, size), interpolation=cv2.INTER_AREA) for patch in cut]), kept
 
-    def __init__(self, net: nn.Module, example: Tensor, *, free: tuple[int, ...] = ()) -> None:
-        super().__init__()
-        self.asked = nn.Parameter(torch.empty(0), requires_grad=False)
-        self._run = CompiledNet(net, example, free=free)
 
-    def forward(self, patches: Tensor) -> tuple[Tensor, ...]:
-        return tuple(torch.from_numpy(part) for part in self._run(patches.contiguous().numpy()))
+def _as_input(pictures: list[NDArray[np.generic]]) -> Float:
+    """uint8 RGB (H, W, 3) of one size -> (N, 3, H, W) between -1 and 1."""
+    if not pictures:
+        return np.zeros((0, 3, 1, 1), np.float32)
+    return np.ascontiguousarray(((np.stack(pictures).astype(np.float32) - 127.5) * 0.0078125).transpose(0, 3, 1, 2))
+
+
+def _strongest(boxes: Float, score: Float, overlap: float) -> Index:
+    """Which boxes (N, 4) stay when of two that overlap by more than `overlap` the weaker goes, the surest first."""
+    return np.asarray(nms(torch.from_numpy(boxes), torch.from_numpy(score), overlap).numpy())
+
+
+def _apart(boxes: Float) -> Index:
+    """Which boxes (N, 4), the surest first, stay when no two may share more than OVERLAP of the smaller one."""
+    shared = _overlap(boxes, boxes)
+    kept: list[int] = []
+    for i in range(len(boxes)):
+        if not (shared[i, kept] > OVERLAP).any():
+            kept.append(i)
+    return np.array(kept, dtype=np.intp)
+
+
+def _overlap(boxes: Float, others: Float) -> Float:
+    """What boxes (N, 4) and (M, 4) have in common, as shares of the smaller one of each two: (N, M)."""
+    corner = np.minimum(boxes[:, None, 2:], others[None, :, 2:]) - np.maximum(boxes[:, None, :2], others[None, :, :2])
+    area, other = ((part[:, 2:] - part[:, :2]).prod(1) for part in (boxes, others))
+    return np.asarray(np.clip(corner, 0, None).prod(2) / np.maximum(np.minimum(area[:, None], other), 1e-6), dtype=np.float32)
 
 
 def _none() -> Detections:

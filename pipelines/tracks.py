@@ -1,8 +1,8 @@
 """The same face over time: Frames in, (track id, Face) out. Driven by `analysis.py`; finds and refines through `faces.py`.
 
-Searching a whole frame costs twenty times as much as looking where a face is expected, so faces are *found* at key moments only and
-*refined* in between. A key moment is a cut, a track that is lost, and every half second of media time in which something has changed
-where no face is followed: nobody appears without a change. All ages are seconds of media time.
+Searching a whole frame costs ten times as much as looking where a face is expected, so faces are *found* at key moments only (every half
+second of media time, at a cut, when a track is lost) and *refined* in between. Most key moments look for newcomers alone, where nobody is
+followed; at a cut, after a loss and every two seconds the whole frame is searched afresh. All ages are seconds of media time.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from pipelines.faces import Face, find_faces, refine_faces
 from pipelines.media import Frame, Image
 
 FIND_EVERY_S: Final = 0.5
-FIND_AT_LEAST_EVERY_S: Final = 2.0
-"""Searched anyway, for a face that is as bright as what was there before."""
+AFRESH_EVERY_S: Final = 2.0
 FORGET_AFTER_S: Final = 2.0
 MAX_FACES: Final = 20
 MIN_CONFIDENCE: Final = 0.92
@@ -30,8 +29,6 @@ SAME_FACE_IOU: Final = 0.3
 # Mean change of 32 x 32 grey thumbnails between neighbouring analysed frames, in grey levels of 255: hand-held talking heads stay
 # under 12 in the training clips, hard cuts between shots are above 30.
 CUT_LEVEL: Final = 28.0
-# Change of one cell of a thumbnail since the last search that may be a newcomer; noise and re-encoding move a cell's mean by 2 or 3.
-CHANGE_LEVEL: Final = 8.0
 THUMBNAIL_PX: Final = 32
 # Pixels of the picture that are averaged along each side of a thumbnail's pixel: all of them cost 3 ms at 720p, these 0.2.
 SAMPLES: Final = 4
@@ -94,9 +91,8 @@ class FaceTracker:
     _tracks: list[_Track] = field(default_factory=list)
     _next_id: int = 0
     _last_find_pts: int | None = None
+    _last_afresh_pts: int | None = None
     _thumbnail: NDArray[np.float32] | None = None
-    _searched: NDArray[np.float32] | None = None
-    """The thumbnail of the picture that was searched last."""
     _size: tuple[int, ...] | None = None
 
     def update(self, frame: Frame, *, broken: bool = False) -> Observations:
@@ -110,9 +106,11 @@ class FaceTracker:
         followed = {} if cut else self._follow(frame)
         lost = any(track.visible and track.id not in followed for track in self._tracks)
         unfollowed = 0
-        if cut or lost or self._find_is_due(frame, followed):
-            followed, unfollowed = self._find(frame)
-            self._searched = self._thumbnail
+        if cut or lost or _is_due(self._last_afresh_pts, AFRESH_EVERY_S, frame):
+            self._last_afresh_pts = frame.pts
+            followed, unfollowed = self._find(frame, {})
+        elif _is_due(self._last_find_pts, FIND_EVERY_S, frame):
+            followed, unfollowed = self._find(frame, followed)
         for track in self._tracks:
             if track.id in followed:
                 track.saw(followed[track.id], frame.pts, frame.time_base)
@@ -120,24 +118,6 @@ class FaceTracker:
                 track.unseen_since = frame.pts
         seen = tuple(Observation(track, face) for track, face in sorted(followed.items()))
         return Observations(seen=seen, ended=tuple(ended), cut=cut, unfollowed=unfollowed)
-
-    def _find_is_due(self, frame: Frame, followed: dict[int, Face]) -> bool:
-        if self._last_find_pts is None or self._thumbnail is None or self._searched is None:
-            return True
-        since = float((frame.pts - self._last_find_pts) * frame.time_base)
-        if since < FIND_EVERY_S:
-            return False
-        if since >= FIND_AT_LEAST_EVERY_S or not followed:
-            return True
-        changed = np.abs(self._thumbnail - self._searched)
-        height, width = frame.image.shape[:2]
-        for face in followed.values():
-            # With what moves along with a head: half a face around it.
-            x0, y0, x1, y1 = face.box * (np.array([1 / width, 1 / height] * 2) * THUMBNAIL_PX)
-            margin_x, margin_y = (x1 - x0) / 2, (y1 - y0) / 2
-            columns = slice(max(0, int(x0 - margin_x)), max(0, int(np.ceil(x1 + margin_x))))
-            changed[max(0, int(y0 - margin_y)) : max(0, int(np.ceil(y1 + margin_y))), columns] = 0
-        return bool(changed.max() > CHANGE_LEVEL)
 
     def _follow(self, frame: Frame) -> dict[int, Face]:
         """Refine every visible track where it is predicted; two tracks that land on one face are one: the older keeps it."""
@@ -152,25 +132,27 @@ class FaceTracker:
                 followed[track.id] = faces[i]
         return followed
 
-    def _find(self, frame: Frame) -> tuple[dict[int, Face], int]:
-        """Search the whole frame; match what is found to the known tracks by overlap; the rest are new tracks."""
+    def _find(self, frame: Frame, known: dict[int, Face]) -> tuple[dict[int, Face], int]:
+        """Search where nobody is `known`; match what is found to the other tracks by overlap; the rest are new tracks."""
         self._last_find_pts = frame.pts
-        found = [face for face in find_faces(self.detector, frame.image) if face.confidence >= MIN_CONFIDENCE]
+        found = [face for face in find_faces(self.detector, frame.image, list(known.values())) if face.confidence >= MIN_CONFIDENCE]
         found.sort(key=lambda face: -face.px)
-        found, beyond = found[:MAX_FACES], len(found[MAX_FACES:])
+        room = MAX_FACES - len(known)
+        found, beyond = found[:room], len(found[room:])
         if not found:
-            return {}, 0
+            return known, beyond
         # O-Net's points depend on the box that it was shown; showing it the found box once more gives the same points that following
         # gives, so a key moment does not make the crop jump. Whole pixels, because the search's last bits depend on who else it found.
         again = refine_faces(self.detector, frame.image, np.rint(np.stack([face.box for face in found])).astype(np.float32))
         found = [again.get(i, face) for i, face in enumerate(found)]
-        overlap = np.zeros((len(self._tracks), len(found)))
-        for i, track in enumerate(self._tracks):
+        others = [track for track in self._tracks if track.id not in known]
+        overlap = np.zeros((len(others), len(found)))
+        for i, track in enumerate(others):
             box = track.predicted(frame.pts, frame.time_base)
             overlap[i] = [_iou(box, face.box) for face in found]
         rows, columns = linear_sum_assignment(-overlap)
-        matched = {int(j): self._tracks[i] for i, j in zip(rows, columns, strict=True) if overlap[i, j] >= SAME_FACE_IOU}
-        followed: dict[int, Face] = {}
+        matched = {int(j): others[i] for i, j in zip(rows, columns, strict=True) if overlap[i, j] >= SAME_FACE_IOU}
+        followed = dict(known)
         for j, face in enumerate(found):
             if j not in matched:
                 matched[j] = self._born(face, frame)
@@ -189,12 +171,15 @@ class FaceTracker:
         return before is not None and (size != self._size or float(np.abs(self._thumbnail - before).mean()) > CUT_LEVEL)
 
 
+def _is_due(last_pts: int | None, every_s: float, frame: Frame) -> bool:
+    return last_pts is None or float((frame.pts - last_pts) * frame.time_base) >= every_s
+
+
 def _thumbnail(image: Image) -> NDArray[np.float32]:
     """(32, 32) grey levels: means over pixels that lie evenly in each cell."""
-    steps = (max(1, side // (THUMBNAIL_PX * SAMPLES)) for side in image.shape[:2])
-    rows, columns = (slice(step // 2, None, step) for step in steps)
+    rows, columns = (slice(step // 2, None, step) for step in (max(1, side // (THUMBNAIL_PX * SAMPLES)) for side in image.shape[:2]))
     small = cv2.resize(np.ascontiguousarray(image[rows, columns]), (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), dtype=np.float32)
+    return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
 
 
 def _unseen_s(track: _Track, frame: Frame) -> float:

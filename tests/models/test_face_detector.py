@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from facenet_pytorch.models.utils.detect_face import detect_face
 
-from models.face_detector import FaceDetector
+from models.face_detector import CASCADE_THRESHOLDS, PYRAMID_STEP, FaceDetector
 from tests.clips import empty_frame, face_frame
 
 
@@ -41,3 +43,27 @@ def test_nothing_is_found_where_nothing_is(detector: FaceDetector) -> None:
     assert len(detector.find(empty_frame(0.0)).boxes) == 0
     assert len(detector.find(np.zeros((10, 10, 3), dtype=np.uint8)).boxes) == 0
     assert len(detector.refine(empty_frame(0.0), np.zeros((0, 4), dtype=np.float32))[1]) == 0
+
+
+def test_the_cascade_finds_what_facenet_pytorch_finds(detector: FaceDetector) -> None:
+    picture = np.concatenate([face_frame(0.0, width=400), face_frame(1.0, width=400)], axis=1)
+    boxes, points = detect_face(
+        picture, 40, detector.pnet, detector.rnet, detector.onet, CASCADE_THRESHOLDS, PYRAMID_STEP, torch.device("cpu")
+    )
+    theirs = np.argsort(boxes[0][:, 0])
+    found = detector.find(picture, min_face_px=40)
+    ours = np.argsort(found.boxes[:, 0])
+    assert len(ours) == len(theirs) == 2
+    size = found.boxes[ours, 2] - found.boxes[ours, 0]
+    assert np.abs(found.boxes[ours] - boxes[0][theirs, :4]).max() < 0.08 * size.min()
+    assert np.abs(found.points[ours] - points[0][theirs]).max() < 0.04 * size.min()
+
+
+def test_where_a_face_is_known_nothing_is_looked_for(detector: FaceDetector) -> None:
+    picture = np.concatenate([face_frame(0.0, width=400), face_frame(1.0, width=400)], axis=1)
+    both = detector.find(picture)
+    left = both.boxes[both.boxes[:, 0].argsort()][:1]
+    rest = detector.find(picture, known=left)
+    assert len(rest.boxes) == 1 and rest.boxes[0, 0] > 400
+    assert len(detector.find(picture, known=both.boxes).boxes) == 0
+    assert len(detector.find(picture, known=np.zeros((0, 4), np.float32)).boxes) == 2

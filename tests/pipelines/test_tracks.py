@@ -7,8 +7,9 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from models.face_detector import FaceDetector
+from models.face_detector import Detections, FaceDetector
 from pipelines.media import Frame, Image
 from pipelines.tracks import FaceTracker, Observations
 from tests.clips import empty_frame, face_frame
@@ -53,6 +54,26 @@ def test_two_faces_are_two_tracks(detector: FaceDetector) -> None:
     assert _ids(observed) == {0, 1}
     lefts = {seen.track: float(seen.face.box[0]) for seen in observed[-1].seen}
     assert sorted(lefts.values())[1] > 400 > sorted(lefts.values())[0]
+
+
+def test_a_newcomer_is_found_within_half_a_second_and_nobody_else_changes_hands(detector: FaceDetector) -> None:
+    def scene(t: float) -> Image:
+        beside = empty_frame(t, width=800)
+        if t >= 0.75:  # small beside the picture, so that their coming is no cut
+            beside[:, 200:600] = face_frame(t + 1, width=400)
+        return np.concatenate([face_frame(t, width=400), beside], axis=1)
+
+    searched: list[int] = []
+
+    class Watched(FaceDetector):
+        def find(self, image: Image, *, min_face_px: int = 20, known: NDArray[np.float32] | None = None) -> Detections:
+            searched.append(0 if known is None else len(known))
+            return super().find(image, min_face_px=min_face_px, known=known)
+
+    observed = _follow(Watched(), ((i / 10, scene(i / 10)) for i in range(26)))
+    faces = [{seen.track for seen in one.seen} for one in observed]
+    assert faces[:8] == [{0}] * 8 and {0, 1} in faces[8:13] and faces[13:] == [{0, 1}] * 13
+    assert searched == [0, 1, 1, 2, 0, 2], "afresh at the start and after two seconds, and only for newcomers between"
 
 
 def test_a_cut_ends_the_track(detector: FaceDetector) -> None:
