@@ -13,7 +13,7 @@ from tests.benchmarks.bench_xor import PUBLISHED
 
 Rows = Sequence[dict[str, Any]]
 IN_README = ("walk", "timeline", "decode", "liquid", "seconds", "xor")
-IN_MODEL_CARD = ("card",)
+IN_MODEL_CARD = ("card", "ablation")
 TITLES = {
     "genuine": "Genuine deepfakes (tier `validation`), video level",
     "makes": "Each make",
