@@ -63,14 +63,11 @@ class FaceDetector(nn.Module):
     @torch.inference_mode()
     def find(self, image: NDArray[np.uint8], *, min_face_px: int = 20, known: Float | None = None) -> Detections:
         """Search a whole uint8 RGB picture (H, W, 3) for faces of at least `min_face_px`, except where `known` boxes (N, 4) are."""
-        boxes, score = self._candidates(image, min_face_px)
+        boxes = self._candidates(image, min_face_px)
         if known is not None and len(known):
-            new = _overlap(boxes, known).max(1) <= KNOWN_SHARE
-            boxes, score = boxes[new], score[new]
-        boxes, score, _ = self._narrowed(image, boxes, score, CASCADE_THRESHOLDS[1])
-        kept = _strongest(boxes, score, OVERLAP)
-        square = _square(boxes[kept])
-        found, _ = self._told(image, square, np.arange(len(square)), CASCADE_THRESHOLDS[2])
+            boxes = boxes[_overlap(boxes, known).max(1) <= KNOWN_SHARE]
+        boxes, _ = self._narrowed(image, boxes, CASCADE_THRESHOLDS[1], overlap=OVERLAP)
+        found, _ = self._told(image, _square(boxes), np.arange(len(boxes)), CASCADE_THRESHOLDS[2])
         order = np.argsort(-found.confidence, kind="stable")
         if known is not None and len(known):
             order = order[_overlap(found.boxes[order], known).max(1) <= KNOWN_SHARE]
@@ -80,39 +77,42 @@ class FaceDetector(nn.Module):
     @torch.inference_mode()
     def refine(self, image: NDArray[np.uint8], boxes: Float) -> tuple[Detections, Index]:
         """Correct predicted `boxes` (N, 4) on a uint8 RGB picture; returns the faces still there and which box each came from."""
-        moved, _, index = self._narrowed(image, _square(boxes), np.zeros(len(boxes), np.float32), REFINE_THRESHOLD_R)
+        moved, index = self._narrowed(image, _square(boxes), REFINE_THRESHOLD_R)
         return self._told(image, _square(moved), index, REFINE_THRESHOLD_O)
 
-    def _candidates(self, image: NDArray[np.uint8], min_face_px: int) -> tuple[Float, Float]:
-        """P-Net over the pyramid: square boxes (K, 4) and how sure it is of each (K,)."""
+    def _candidates(self, image: NDArray[np.uint8], min_face_px: int) -> Float:
+        """P-Net over the pyramid: square boxes (K, 4) of what may be a face."""
         pnet, _, _ = self._nets()
-        boxes, scores = [np.zeros((0, 4), np.float32)], [np.zeros(0, np.float32)]
-        scale = CELL_PX / min_face_px
+        cells, offsets, scores = [np.zeros((0, 4), np.float32)], [np.zeros((0, 4), np.float32)], [np.zeros(0, np.float32)]
+        scale, sums = CELL_PX / min_face_px, _integral(image)
         while min(image.shape[:2]) * scale >= CELL_PX:
-            size = int(image.shape[1] * scale + 1), int(image.shape[0] * scale + 1)
-            offset, probability = pnet(_as_input([cv2.resize(image, size, interpolation=cv2.INTER_AREA)]))
+            size = int(image.shape[0] * scale + 1), int(image.shape[1] * scale + 1)
+            offset, probability = pnet(_as_input([_area_means(sums, size)]))
             rows, columns = np.nonzero(probability[0, 1] >= CASCADE_THRESHOLDS[0])
             corner = np.stack([columns, rows], axis=1) * STRIDE_PX
             cell = np.concatenate([np.floor((corner + 1) / scale), np.floor((corner + CELL_PX) / scale)], axis=1).astype(np.float32)
             score = probability[0, 1, rows, columns]
             kept = _strongest(cell, score, SCALE_OVERLAP)
-            side = cell[kept, 2:] - cell[kept, :2]
-            boxes.append(cell[kept] + offset[0][:, rows[kept], columns[kept]].T * np.concatenate([side, side], axis=1))
+            cells.append(cell[kept])
+            offsets.append(offset[0][:, rows[kept], columns[kept]].T)
             scores.append(score[kept])
             scale *= PYRAMID_STEP
-        found, score = np.concatenate(boxes), np.concatenate(scores)
-        kept = _strongest(found, score, OVERLAP)
-        return _square(found[kept]), score[kept]
+        cell = np.concatenate(cells)
+        kept = _strongest(cell, np.concatenate(scores), OVERLAP)
+        side = cell[kept, 2:] - cell[kept, :2]
+        return _square(cell[kept] + np.concatenate(offsets)[kept] * np.concatenate([side, side], axis=1))
 
-    def _narrowed(self, image: NDArray[np.uint8], square: Float, score: Float, sure: float) -> tuple[Float, Float, Index]:
-        """R-Net on square boxes (N, 4): those of which it is `sure`, corrected, its probability of each, and which they were."""
+    def _narrowed(self, image: NDArray[np.uint8], square: Float, sure: float, *, overlap: float | None = None) -> tuple[Float, Index]:
+        """R-Net on square boxes (N, 4): those of which it is `sure`, corrected, and which they were; of two that overlap the surer one."""
         _, rnet, _ = self._nets()
         patches, kept = _patches(image, square, 24)
         if not len(kept):
-            return square[:0], score[:0], kept
+            return square[:0], kept
         offset, probability = rnet(patches)
-        good = probability[:, 1] > sure
-        return _moved(square[kept][good], offset[good]), probability[good, 1], kept[good]
+        good = np.flatnonzero(probability[:, 1] > sure)
+        if overlap is not None:
+            good = good[_strongest(square[kept[good]], probability[good, 1], overlap)]
+        return _moved(square[kept[good]], offset[good]), kept[good]
 
     def _told(self, image: NDArray[np.uint8], square: Float, index: Index, sure: float) -> tuple[Detections, Index]:
         """O-Net on square boxes (N, 4): the faces of which it is `sure`, and the `index` (N,) of each."""
@@ -159,15 +159,35 @@ def _patches(image: NDArray[np.uint8], boxes: Float, size: int) -> tuple[Float, 
     left, top = np.maximum(corners[:, 0], 1) - 1, np.maximum(corners[:, 1], 1) - 1
     right, bottom = np.minimum(corners[:, 2], width), np.minimum(corners[:, 3], height)
     kept = np.flatnonzero((right - left >= 2) & (bottom - top >= 2))
-    cut = [image[top[k] : bottom[k], left[k] : right[k]] for k in kept]
-    return _as_input([cv2.resize(patch, (size, size), interpolation=cv2.INTER_AREA) for patch in cut]), kept
+    sums = [_integral(image[top[k] : bottom[k], left[k] : right[k]]) for k in kept]
+    return _as_input([_area_means(one, (size, size)) for one in sums]), kept
 
 
-def _as_input(pictures: list[NDArray[np.generic]]) -> Float:
-    """uint8 RGB (H, W, 3) of one size -> (N, 3, H, W) between -1 and 1."""
+def _integral(picture: NDArray[np.uint8]) -> NDArray[np.int32]:
+    return np.asarray(cv2.integral(picture), dtype=np.int32)
+
+
+def _area_means(sums: NDArray[np.int32], size: tuple[int, int]) -> Float:
+    """Means over `size` (h, w) even areas of a picture, of which `sums` (H + 1, W + 1, 3) is the integral: float32 (h, w, 3).
+
+    The areas are those of torch's adaptive average pooling, with which facenet-pytorch scales: whole pixels, shared at the borders.
+    """
+    (y0, y1), (x0, x1) = (_borders(length - 1, parts) for length, parts in zip(sums.shape[:2], size, strict=True))
+    lower, upper = sums[y1], sums[y0]
+    total = lower[:, x1] - lower[:, x0] - upper[:, x1] + upper[:, x0]
+    return np.asarray(total / ((y1 - y0)[:, None] * (x1 - x0))[..., None], dtype=np.float32)
+
+
+def _borders(length: int, parts: int) -> tuple[Index, Index]:
+    index = np.arange(parts)
+    return index * length // parts, -(-(index + 1) * length // parts)
+
+
+def _as_input(pictures: list[Float]) -> Float:
+    """RGB (H, W, 3) of one size in 0..255 -> (N, 3, H, W) between -1 and 1."""
     if not pictures:
         return np.zeros((0, 3, 1, 1), np.float32)
-    return np.ascontiguousarray(((np.stack(pictures).astype(np.float32) - 127.5) * 0.0078125).transpose(0, 3, 1, 2))
+    return np.ascontiguousarray(((np.stack(pictures) - np.float32(127.5)) * np.float32(0.0078125)).transpose(0, 3, 1, 2))
 
 
 def _strongest(boxes: Float, score: Float, overlap: float) -> Index:

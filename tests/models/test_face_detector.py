@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from facenet_pytorch.models.utils.detect_face import detect_face
+from torch.nn.functional import adaptive_avg_pool2d
 
-from models.face_detector import CASCADE_THRESHOLDS, PYRAMID_STEP, FaceDetector
+from models.face_detector import CASCADE_THRESHOLDS, PYRAMID_STEP, FaceDetector, _area_means
 from tests.clips import empty_frame, face_frame
 
 
@@ -55,8 +57,17 @@ def test_the_cascade_finds_what_facenet_pytorch_finds(detector: FaceDetector) ->
     ours = np.argsort(found.boxes[:, 0])
     assert len(ours) == len(theirs) == 2
     size = found.boxes[ours, 2] - found.boxes[ours, 0]
-    assert np.abs(found.boxes[ours] - boxes[0][theirs, :4]).max() < 0.08 * size.min()
-    assert np.abs(found.points[ours] - points[0][theirs]).max() < 0.04 * size.min()
+    assert np.abs(found.boxes[ours] - boxes[0][theirs, :4]).max() < 1e-3 * size.min()
+    assert np.abs(found.points[ours] - points[0][theirs]).max() < 1e-3 * size.min()
+
+
+@pytest.mark.parametrize("size", [(24, 24), (48, 48), (13, 200)])
+def test_areas_are_those_of_torch(size: tuple[int, int]) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (31, 150, 3), dtype=np.uint8)
+    expected = adaptive_avg_pool2d(torch.from_numpy(picture).permute(2, 0, 1).float(), size).permute(1, 2, 0)
+    torch.testing.assert_close(
+        torch.from_numpy(_area_means(np.asarray(cv2.integral(picture), dtype=np.int32), size)), expected, atol=1e-4, rtol=0
+    )
 
 
 def test_where_a_face_is_known_nothing_is_looked_for(detector: FaceDetector) -> None:
