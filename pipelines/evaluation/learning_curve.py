@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from models.encoder import FaceEncoder
 from models.face_detector import FaceDetector
+from pipelines.cropper import Cropper
 from pipelines.errors import SourceNotFound
 from pipelines.evaluation.makes import Makes
 from pipelines.evaluation.metrics import Estimate, auc_interval, roc_auc
-from pipelines.faces import CROP_PX, align
+from pipelines.faces import CROP_PX
 from pipelines.frames import read_frames
 from pipelines.media import Image
-from pipelines.quality import sharpness, why_unusable
-from pipelines.tracks import FaceTracker
+from pipelines.quality import sharpness
 from pipelines.training.manifest import Record
 from pipelines.training.sequences import see
 
@@ -66,16 +66,24 @@ class CurvePoint:
 
 
 def cut_videos(records: list[Record], *, on_video: Callable[[int], None] | None = None) -> list[CutVideo]:
-    """Find, follow and crop the faces of each video, about four times a second, as serving does."""
+    """Cut the faces out of each video, about four times a second, with the Cropper that serving walks with.
+
+    Serving's last gate, `out_of_distribution`, is left out: what is familiar is each encoder's own to say, and all encoders must be judged
+    on the same crops.
+
+    Raises:
+        SourceError, DecodeError: a video cannot be read.
+    """
     detector = FaceDetector()
     videos = []
     for number, record in enumerate(records, start=1):
-        tracker, tracks = FaceTracker(detector), dict[int, list[Image]]()
+        cropper, tracks = Cropper(detector), dict[int, list[Image]]()
         with read_frames(record.path, hz=LOOK_HZ) as source:
             for frame in source:
-                for seen in tracker.update(frame).seen:
-                    crop = align(frame.image, seen.face.points)
-                    if why_unusable(seen.face, crop) is None:
+                if (cropped := cropper.crop(frame)) is None:
+                    continue
+                for seen, crop, reason in zip(cropped.seen, cropped.crops, cropped.reasons, strict=True):
+                    if reason is None:
                         tracks.setdefault(seen.track, []).append(crop)
         kept = tuple(np.stack(crops[:: max(1, len(crops) // MOST_CROPS)]) for crops in tracks.values() if len(crops) >= LOOK_HZ)
         videos.append(CutVideo(int(record.label == "fake"), record.method or record.label, record.identity, kept))
