@@ -24,15 +24,15 @@ from models.encoder import EncoderOutput
 from models.explanation import explain
 from models.liquid import LiquidCell
 from models.temporal import TemporalState
+from pipelines.cropper import Cropper
 from pipelines.errors import AnalysisCancelled, TimestampError
-from pipelines.faces import Face, align
+from pipelines.faces import Face
 from pipelines.frames import read_frames
 from pipelines.judgement import Judge, Moment, Sighting, TrackRecord
-from pipelines.media import DAMAGE, Frame, Image, Limits, Reader
+from pipelines.media import Frame, Image, Limits, Reader
 from pipelines.model import Model, load_model
 from pipelines.profile import StageClock
-from pipelines.quality import why_unusable
-from pipelines.tracks import FaceTracker, Observation
+from pipelines.tracks import Observation
 from pipelines.triage import triage
 from pipelines.verdict import AnalysisReport, EvidenceCrop, ExplainedTrack, ReasonCode, Score, Verdict
 
@@ -108,46 +108,38 @@ class Analysis:
         self.clock = clock or StageClock()
         self.explains = explain
         self.scores: list[Score] = []
-        self._tracker = FaceTracker(model.detector)
+        self._cropper = Cropper(model.detector, clock=self.clock)
         self._memories: dict[int, _Memory] = {}
         self._left: tuple[_Suspicion, _Kept] | None = None
         """The most suspicious face of those that left: nobody can ask for another, so what is kept does not grow with their number."""
         self._records: dict[int, TrackRecord] = {}
         self._sightings: list[Sighting] = []
         self._time_base: Fraction | None = None
-        self._broken = False
-        """Whether the timeline broke since the last picture that was looked at."""
 
     def push(self, frame: Frame) -> list[Score]:
         """Judge one Frame: find and follow, crop, see, remember, score. Frames come in order of time, in one time base."""
         self._check_time(frame)
         sparse = "sparse" in frame.flags
-        self._broken = self._broken or "discontinuity" in frame.flags
-        if frame.flags & DAMAGE:
-            # Not what the camera filmed: nobody is followed through it, and its time comes with the next picture.
+        cropped = self._cropper.crop(frame)
+        if cropped is None:
             self._sightings.append(Sighting(frame.pts, (), "decode_error", sparse))
             return []
-        with self.clock.stage("faces"):
-            observed = self._tracker.update(frame, broken=self._broken)
-        self._broken = False
-        for track in observed.ended:
+        for track in cropped.ended:
             self._forget(track)
-        with self.clock.stage("crops"):
-            crops = [align(frame.image, seen.face.points) for seen in observed.seen]
-            reasons = [why_unusable(seen.face, crop) for seen, crop in zip(observed.seen, crops, strict=True)]
+        reasons = list(cropped.reasons)
         with self.clock.stage("encoder"):
-            looked = self._look(crops, [i for i, reason in enumerate(reasons) if reason is None])
+            looked = self._look(cropped.crops, [i for i, reason in enumerate(reasons) if reason is None])
         for i, output in looked.items():
             if not self.model.calibrator.familiar(float(output.distance)):
                 reasons[i] = "out_of_distribution"
         usable = [i for i, reason in enumerate(reasons) if reason is None]
         with self.clock.stage("memory"):
-            judged = self._remember(frame, [observed.seen[i] for i in usable], [looked[i] for i in usable])
+            judged = self._remember(frame, [cropped.seen[i] for i in usable], [looked[i] for i in usable])
         scores = [
             self._score(frame, seen, crop, reason, judged.get(seen.track))
-            for seen, crop, reason in zip(observed.seen, crops, reasons, strict=True)
+            for seen, crop, reason in zip(cropped.seen, cropped.crops, reasons, strict=True)
         ]
-        self._sightings.append(Sighting(frame.pts, tuple(judged), _reason_of_frame(observed.seen, reasons), sparse))
+        self._sightings.append(Sighting(frame.pts, tuple(judged), _reason_of_frame(cropped.seen, reasons), sparse))
         self.scores += scores
         return scores
 
@@ -224,7 +216,7 @@ class Analysis:
                 "A frame is older than the one before it.", expected=f"pts >= {self._sightings[-1].pts}", got=str(frame.pts)
             )
 
-    def _look(self, crops: list[Image], chosen: list[int]) -> dict[int, EncoderOutput]:
+    def _look(self, crops: tuple[Image, ...], chosen: list[int]) -> dict[int, EncoderOutput]:
         if not chosen:
             return {}
         seen = self.model.eye(np.stack([crops[i] for i in chosen]))

@@ -127,7 +127,7 @@ def curve(
     videos = cut_videos(records, on_video=lambda number: console.print(f"cut {number} of {len(records)} videos"))
 
     def told(point: CurvePoint) -> None:
-        console.print(f"{point.pairs} pairs: macro AUC {point.macro_auc:.3f} (control {point.control:.3f}), all {point.auc}")
+        console.print(f"{point.pairs} pairs: macro AUC {point.macro_auc} (control {point.control:.3f}), all {point.auc}")
 
     points = learning_curve(run, videos, on_snapshot=told)
     write_file(out, curve_png(points))

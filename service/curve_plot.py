@@ -18,8 +18,11 @@ def curve_png(points: Sequence[CurvePoint]) -> bytes:
         pairs, [point.holdout_pair_accuracy for point in points], color=QUIET, ls=DASHED, label="a pseudo-fake above its own original"
     )
     both.plot(pairs, [point.holdout_auc for point in points], color=COLOURS[0], label="pseudo-fakes of held-out people, single pictures")
-    both.plot(pairs, [point.macro_auc for point in points], color=SUSPICIOUS, marker="o", ms=3, label="genuine deepfakes, mean over makes")
-    both.fill_between(pairs, [point.auc.low for point in points], [point.auc.high for point in points], color=SUSPICIOUS, alpha=0.12, lw=0)
+    macro = [point.macro_auc for point in points]
+    both.plot(
+        pairs, [one.value for one in macro], color=SUSPICIOUS, marker="o", ms=3, label="genuine deepfakes, mean over makes; band: its 95 %"
+    )
+    both.fill_between(pairs, [one.low for one in macro], [one.high for one in macro], color=SUSPICIOUS, alpha=0.12, lw=0)
     both.axhline(points[0].control, color=INK, lw=1, ls=DASHED, label="control: minus sharpness, mean over makes")
     for number, make in enumerate(sorted(points[0].by_method)):
         makes.plot(

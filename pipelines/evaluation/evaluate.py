@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from models.calibration import probability
 from pipelines.analysis import analyse
 from pipelines.errors import PipelineError
+from pipelines.evaluation.makes import Makes
 from pipelines.evaluation.metrics import (
     Estimate,
     Reliability,
     area_under_risk_coverage,
     auc_interval,
     average_precision,
-    bootstrap,
     brier,
     calibration_error_by_chance,
     equal_error_rate,
@@ -31,7 +31,6 @@ from pipelines.evaluation.metrics import (
     negative_log_likelihood,
     rate_interval,
     reliability,
-    roc_auc,
     roc_points,
     tpr_at_fpr,
     without,
@@ -240,7 +239,7 @@ def summarise(scores: list[VideoScore]) -> Evaluation:
     group = np.array([score.group for score in scores])
     accused = np.array([score.verdict == "manipulated" for score in scores])
     p = np.array([probability(float(value)) for value in logit])
-    makes = _Makes(label, np.array([score.method for score in scores]), group)
+    makes = Makes(label, np.array([score.method for score in scores]), group)
     hours = sum(score.judged_s for score in scores if not score.label) / 3600
     found, false = (rate_interval(int(accused[label == one].sum()), int((label == one).sum())) for one in (1, 0))
     wins = [
@@ -286,55 +285,25 @@ def summarise(scores: list[VideoScore]) -> Evaluation:
         area_under_risk_coverage=area_under_risk_coverage(logit, label),
         reliability=reliability(p, label),
         roc=(tuple(fpr.tolist()), tuple(tpr.tolist())),
-        methods=tuple(makes.result(make, logit, blur, accused) for make in makes.names),
+        methods=tuple(_method(makes, make, logit, blur, accused) for make in makes.names),
         sources=_sources(scores),
         slices=slices(scores),
         scores=tuple(scores),
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Makes:
-    """Which videos are compared with which, for each make of fake."""
-
-    label: NDArray[np.int64]
-    method: NDArray[np.str_]
-    group: NDArray[np.str_]
-
-    @property
-    def names(self) -> list[str]:
-        return sorted(set(self.method[self.label == 1].tolist()))
-
-    def rows(self, make: str, *, own_scene: bool = False) -> NDArray[np.bool_]:
-        fakes = (self.label == 1) & (self.method == make)
-        reals = self.label == 0
-        return np.asarray(fakes | (reals & np.isin(self.group, self.group[fakes]) if own_scene else reals))
-
-    def macro(self, score: NDArray[np.float64], *, own_scene: bool = False) -> Estimate:
-        parts = [self.rows(make, own_scene=own_scene) for make in self.names]
-        parts = [part for part in parts if (self.label[part] == 0).any()]
-
-        def mean(drawn: NDArray[np.intp]) -> float:
-            own = [drawn[part[drawn]] for part in parts]
-            found = [roc_auc(score[rows], self.label[rows]) for rows in own]
-            # A draw in which a make is missing is the mean over the others.
-            found = [auc for auc in found if math.isfinite(auc)]
-            return float(np.mean(found)) if found else math.nan
-
-        return bootstrap(mean, self.group)
-
-    def result(self, make: str, score: NDArray[np.float64], blur: NDArray[np.float64], accused: NDArray[np.bool_]) -> MethodResult:
-        rows, own = self.rows(make), self.rows(make, own_scene=True)
-        hits = accused[rows & (self.label == 1)]
-        return MethodResult(
-            method=make,
-            fakes=len(hits),
-            reals=int((self.label == 0).sum()),
-            auc=auc_interval(score[rows], self.label[rows], self.group[rows]),
-            auc_own_scene=auc_interval(score[own], self.label[own], self.group[own]),
-            control_auc=auc_interval(blur[rows], self.label[rows], self.group[rows]),
-            accused=rate_interval(int(hits.sum()), len(hits)),
-        )
+def _method(makes: Makes, make: str, score: NDArray[np.float64], blur: NDArray[np.float64], accused: NDArray[np.bool_]) -> MethodResult:
+    rows, own = makes.rows(make), makes.rows(make, own_scene=True)
+    hits = accused[rows & (makes.label == 1)]
+    return MethodResult(
+        method=make,
+        fakes=len(hits),
+        reals=int((makes.label == 0).sum()),
+        auc=auc_interval(score[rows], makes.label[rows], makes.group[rows]),
+        auc_own_scene=auc_interval(score[own], makes.label[own], makes.group[own]),
+        control_auc=auc_interval(blur[rows], makes.label[rows], makes.group[rows]),
+        accused=rate_interval(int(hits.sum()), len(hits)),
+    )
 
 
 def _note(label: NDArray[np.int64]) -> str:

@@ -19,18 +19,20 @@ from numpy.typing import NDArray
 
 from models.encoder import FaceEncoder
 from models.face_detector import FaceDetector
+from pipelines.cropper import Cropper
 from pipelines.errors import SourceNotFound
+from pipelines.evaluation.makes import Makes
 from pipelines.evaluation.metrics import Estimate, auc_interval, roc_auc
-from pipelines.faces import CROP_PX, align
+from pipelines.faces import CROP_PX
 from pipelines.frames import read_frames
 from pipelines.media import Image
-from pipelines.quality import sharpness, why_unusable
-from pipelines.tracks import FaceTracker
+from pipelines.quality import sharpness
 from pipelines.training.manifest import Record
 from pipelines.training.sequences import see
 
 LOOK_HZ: Final = 4.0
 MOST_CROPS: Final = 24
+RESAMPLES: Final = 500
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +58,7 @@ class CurvePoint:
     holdout_pair_accuracy: float
     auc: Estimate
     """All fakes against all reals."""
-    macro_auc: float
+    macro_auc: Estimate
     """Mean over the makes, each against all reals."""
     by_method: dict[str, float]
     control: float
@@ -64,16 +66,24 @@ class CurvePoint:
 
 
 def cut_videos(records: list[Record], *, on_video: Callable[[int], None] | None = None) -> list[CutVideo]:
-    """Find, follow and crop the faces of each video, about four times a second, as serving does."""
+    """Cut the faces out of each video, about four times a second, with the Cropper that serving walks with.
+
+    Serving's last gate, `out_of_distribution`, is left out: what is familiar is each encoder's own to say, and all encoders must be judged
+    on the same crops.
+
+    Raises:
+        SourceError, DecodeError: a video cannot be read.
+    """
     detector = FaceDetector()
     videos = []
     for number, record in enumerate(records, start=1):
-        tracker, tracks = FaceTracker(detector), dict[int, list[Image]]()
+        cropper, tracks = Cropper(detector), dict[int, list[Image]]()
         with read_frames(record.path, hz=LOOK_HZ) as source:
             for frame in source:
-                for seen in tracker.update(frame).seen:
-                    crop = align(frame.image, seen.face.points)
-                    if why_unusable(seen.face, crop) is None:
+                if (cropped := cropper.crop(frame)) is None:
+                    continue
+                for seen, crop, reason in zip(cropped.seen, cropped.crops, cropped.reasons, strict=True):
+                    if reason is None:
                         tracks.setdefault(seen.track, []).append(crop)
         kept = tuple(np.stack(crops[:: max(1, len(crops) // MOST_CROPS)]) for crops in tracks.values() if len(crops) >= LOOK_HZ)
         videos.append(CutVideo(int(record.label == "fake"), record.method or record.label, record.identity, kept))
@@ -109,7 +119,7 @@ def learning_curve(run: Path, videos: list[CutVideo], *, on_snapshot: Callable[[
     log = run / "encoder.jsonl"
     if not log.is_file():
         raise SourceNotFound(f"There is no training in {run}.", expected="the log that `undercurrent train run` writes", got=f"no {log}")
-    control = macro_auc(blur_control(videos), videos)[0]
+    control = macro_auc(blur_control(videos), videos)[0].value
     labels, groups = [video.label for video in videos], [video.group for video in videos]
     points = []
     for line in (json.loads(text) for text in log.read_text().splitlines()):
@@ -118,7 +128,7 @@ def learning_curve(run: Path, videos: list[CutVideo], *, on_snapshot: Callable[[
         encoder.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         score = score_videos(encoder, videos, crop_px=line["crop_px"])
         macro, by_method = macro_auc(score, videos)
-        auc = auc_interval(score, labels, groups, resamples=500)
+        auc = auc_interval(score, labels, groups, resamples=RESAMPLES)
         told = (line["pairs"], line["crop_px"], line["holdout_auc"], line["holdout_pair_accuracy"])
         points.append(CurvePoint(*told, auc, macro, by_method, control))
         if on_snapshot is not None:
@@ -133,10 +143,8 @@ def _snapshot(path: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def macro_auc(score: NDArray[np.float64], videos: list[CutVideo]) -> tuple[float, dict[str, float]]:
+def macro_auc(score: NDArray[np.float64], videos: list[CutVideo]) -> tuple[Estimate, dict[str, float]]:
     """Mean over the makes, each against all reals, and that of each make."""
-    by_method = {}
-    for method in sorted({video.method for video in videos if video.label}):
-        rows = [i for i, video in enumerate(videos) if not video.label or video.method == method]
-        by_method[method] = roc_auc(score[rows], [videos[i].label for i in rows])
-    return float(np.mean(list(by_method.values()))), by_method
+    makes = Makes(*(np.array(column) for column in zip(*((one.label, one.method, one.group) for one in videos), strict=True)))
+    parts = {make: makes.rows(make) for make in makes.names}
+    return makes.macro(score, resamples=RESAMPLES), {make: roc_auc(score[rows], makes.label[rows]) for make, rows in parts.items()}

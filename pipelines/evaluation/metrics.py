@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +15,7 @@ from scipy.stats import rankdata
 
 Float = NDArray[np.float64]
 Rows = NDArray[np.intp]
+RESAMPLES: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +39,13 @@ def roc_auc(scores: ArrayLike, labels: ArrayLike) -> float:
     return float((rankdata(score)[label].sum() - fakes * (fakes + 1) / 2) / (fakes * reals))
 
 
-def auc_interval(scores: ArrayLike, labels: ArrayLike, groups: ArrayLike, *, resamples: int = 2000, seed: int = 0) -> Estimate:
+def auc_interval(scores: ArrayLike, labels: ArrayLike, groups: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
     """AUC with a percentile bootstrap interval over whole groups."""
     score, label = np.asarray(scores, dtype=np.float64), np.asarray(labels)
     return bootstrap(lambda rows: roc_auc(score[rows], label[rows]), groups, resamples=resamples, seed=seed)
 
 
-def bootstrap(statistic: Callable[[Rows], float], groups: ArrayLike, *, resamples: int = 2000, seed: int = 0) -> Estimate:
+def bootstrap(statistic: Callable[[Rows], float], groups: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
     """A statistic of rows with its percentile interval over whole groups; draws in which it is NaN (a class is missing) do not count."""
     names, index = np.unique(np.asarray(groups), return_inverse=True)
     members = [np.flatnonzero(index == g) for g in range(len(names))]

@@ -93,9 +93,9 @@ def run_arm(name: str, seed: int, store: Path, videos: list[CutVideo]) -> dict[s
     return {
         "pseudo": _pseudo(eye, holdout, crop_px, FakeRecipe()),
         "pseudo_unseen_families": _pseudo(eye, holdout, crop_px, FakeRecipe(families=UNSEEN)),
-        "validation_macro": macro,
+        "validation_macro": macro.value,
         "validation": by_method,
-        "control_macro": macro_auc(blur_control(videos), videos)[0],
+        "control_macro": macro_auc(blur_control(videos), videos)[0].value,
         "people": len({portrait.identity for portrait in train}),
     }
 
