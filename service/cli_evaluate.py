@@ -288,27 +288,28 @@ def _print(found: Evaluation, sweeps: list[dict[str, Any]], console: Console, ca
         ("control: minus sharpness", found.control_auc),
         ("control, mean over makes", found.control_macro_auc),
         ("control, own scene", found.control_macro_auc_own_scene),
+        ("AUC above the control", found.above_control),
+        ("the same, mean over makes", found.macro_above_control),
         ("AUC without sharpness", found.auc_without_sharpness),
         ("fake above its own real", found.pair_accuracy),
         ("true positive rate", found.true_positive_rate),
         ("false positive rate", found.false_positive_rate),
-    ):
-        console.print(f"{name:30} {_shown(value)}", highlight=False)
-    at_1, at_5 = (found.tpr_at_fpr[key] for key in ("0.01", "0.05"))
-    for name, number in (
-        ("TPR at 1 % FPR", at_1),
-        ("TPR at 5 % FPR", at_5),
+        ("false positives an hour", found.false_positives_per_hour),
+        ("TPR at 1 % FPR", found.tpr_at_fpr["0.01"]),
+        ("TPR at 5 % FPR", found.tpr_at_fpr["0.05"]),
         ("equal error rate", found.equal_error_rate),
         ("average precision", found.average_precision),
-        ("false positives an hour", found.false_positives_per_hour),
+        ("balanced accuracy", found.balanced_accuracy),
         ("coverage", found.coverage),
         ("abstained", found.abstained),
         ("seconds to a decision", found.decision_s),
         ("calibration error", found.calibration_error),
-        ("  by chance alone", found.calibration_error_by_chance),
         ("Brier", found.brier),
+        ("negative log-likelihood", found.negative_log_likelihood),
+        ("risk against coverage", found.area_under_risk_coverage),
     ):
-        console.print(f"{name:30} {'not resolvable' if number != number else f'{number:.3f}'}", highlight=False)
+        console.print(f"{name:30} {_shown(value)}", highlight=False)
+    console.print(f"{'calibration error by chance':30} {_number(found.calibration_error_by_chance)}", highlight=False)
     console.print(
         f"threshold {calibrator.track_logit:.2f} log-odds, set for {float(calibrator.target_fpr):.0%} of real people", highlight=False
     )

@@ -10,10 +10,13 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from service import __version__
-from service.evaluation_plots import MEASURED, curves_png, known, reliability_png, scores_png, sweep_png, threshold_between
+from service.evaluation_plots import AS_IT_IS, MEASURED, curves_png, known, reliability_png, scores_png, sweep_png, threshold_between
+from service.forest_plot import Row, forest_png
 
 Json = dict[str, Any]
 MISTAKES: Final = 8
+STEADY: Final = 0.5
+"""Half as far as another memory: the claim that the time sweep tests."""
 PREVALENCE: Final = 0.01
 NOT_RESOLVABLE: Final = "not resolvable"
 NOT_MEASURED: Final = "not measured"
@@ -34,10 +37,12 @@ NUMBERS: Final = (
         "control_auc",
         "control_macro_auc",
         "control_macro_auc_own_scene",
+        "above_control",
+        "macro_above_control",
         "auc_without_sharpness",
     ),
     *("pair_accuracy", "brier", "balanced_accuracy", "true_positive_rate", "false_positive_rate", "false_positives_per_hour"),
-    *("coverage", "abstained", "decision_s", "videos", "unjudged", "note", "problems", *SHORT),
+    *("coverage", "abstained", "decision_s", "videos", "unjudged", "note", "problems", "calibration_error_by_chance", *SHORT),
 )
 
 
@@ -129,13 +134,13 @@ def _reasons(found: Json) -> dict[str, str]:
 
 def _against_blur(found: Json) -> str:
     """One sentence: is it shown to see more than blur?"""
-    auc, control = (found[name] or {} for name in ("auc", "control_auc"))
-    low, high = known(auc.get("low")), known(control.get("high"))
-    if low is None or high is None:
+    low = known((found["above_control"] or {}).get("low"))
+    if low is None:
         return "Whether the detector sees more than blur cannot be told from these videos."
-    if low > high:
-        return "The intervals are apart: the detector sees more than blur."
-    return "The intervals overlap: these videos do not show that the detector sees more than blur."
+    above = f"AUC above the control, on the same videos: {_estimate(found['above_control'], NOT_MEASURED)}."
+    if low > 0:
+        return f"{above} The detector sees more than blur."
+    return f"{above} That holds 0: these videos do not show that the detector sees more than blur."
 
 
 def _worth(found: Json) -> dict[str, float] | None:
@@ -162,9 +167,39 @@ def _predictive(tpr: float, fpr: float) -> float:
 
 def _swept(sweep: Json) -> Json:
     """One sweep with a picture of each thing that it measured."""
-    rows = sweep.get("rows") or []
+    rows, differences, steadiness = (sweep.get(name) or [] for name in ("rows", "differences", "steadiness"))
     pictures = [(name, _uri(picture)) for name in MEASURED if (picture := sweep_png(rows, name)) is not None]
-    return {"name": sweep.get("sweep") or "sweep", "rows": rows, "pictures": pictures}
+    costs: dict[str, list[Row]] = {}
+    for row in rows if sweep.get("sweep") == "robustness" else ():
+        if row["condition"] != AS_IT_IS:
+            costs.setdefault(str(row["condition"]), []).append((str(row["level"]), row.get("lost_interval") or {}))
+    better: dict[str, list[Row]] = {}
+    for one in differences:
+        better.setdefault(f"among {one['among']} fakes", []).append((str(one["arm"]), one.get("auc") or {}))
+    steadier: dict[str, list[Row]] = {}
+    for one in steadiness:
+        steadier.setdefault(str(one["arm"]), []).append((f"of {one['other']}", one.get("ratio") or {}))
+    forests = {
+        "costs": forest_png(costs, axis="AUC lost to the wear; 0 is nothing", none=0.0),
+        "differences": forest_png(better, axis="AUC above that of the mean frame logit; 0 is no better", none=0.0),
+        "steadiness": forest_png(steadier, axis="how far it moves, as a share of how far the other does", none=1.0, aim=STEADY, log=True),
+    }
+    return {
+        "name": sweep.get("sweep") or "sweep",
+        "rows": rows,
+        "pictures": pictures,
+        "forests": {name: None if picture is None else _uri(picture) for name, picture in forests.items()},
+        "differences": [one | {"shown": _shown(one.get("auc"), 0.0, "better", "worse")} for one in differences],
+        "steadiness": [one | {"shown": _shown(one.get("ratio"), 1.0, "less steady", "steadier")} for one in steadiness],
+    }
+
+
+def _shown(estimate: Json | None, none: float, above: str, below: str) -> str:
+    """What an interval that is clear of `none` says in a word."""
+    low, high = (known((estimate or {}).get(end)) for end in ("low", "high"))
+    if low is None or high is None:
+        return NOT_RESOLVABLE
+    return above if low > none else below if high < none else "not shown"
 
 
 def _problems(found: Json) -> list[tuple[str, str]]:
@@ -191,9 +226,11 @@ def _number(value: float | None, why: str, digits: int = 3) -> str:
     return why if known(value) is None else f"{value:.{digits}f}"
 
 
-def _estimate(estimate: Json | None, why: str, digits: int = 3) -> str:
-    """The value with its interval, or why there is none."""
-    value, low, high = (known((estimate or {}).get(name)) for name in ("value", "low", "high"))
+def _estimate(estimate: Json | float | None, why: str, digits: int = 3) -> str:
+    """The value with its interval, or why there is none; a plain number has no interval."""
+    if not isinstance(estimate, dict):
+        return _number(estimate, why, digits)
+    value, low, high = (known(estimate.get(name)) for name in ("value", "low", "high"))
     if value is None:
         return why
     if low is None or high is None:

@@ -6,7 +6,6 @@ mean sharpness of the face (no learning at all): a detector that does not beat i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,19 +19,23 @@ from pipelines.errors import PipelineError
 from pipelines.evaluation.makes import Makes
 from pipelines.evaluation.metrics import (
     Estimate,
+    Ranking,
     Reliability,
     area_under_risk_coverage,
+    auc_difference,
     auc_interval,
-    average_precision,
-    brier,
+    bootstrap,
     calibration_error_by_chance,
-    equal_error_rate,
+    clustered_rate,
     expected_calibration_error,
-    negative_log_likelihood,
-    rate_interval,
+    log_losses,
+    mean_of,
+    one_by_one,
+    per_hour,
     reliability,
     roc_points,
-    tpr_at_fpr,
+    squared_errors,
+    tpr_interval,
     without,
 )
 from pipelines.evaluation.slices import SliceResult, slices
@@ -85,6 +88,8 @@ class MethodResult:
     auc_own_scene: Estimate
     """NaN where no real shares a scene with them."""
     control_auc: Estimate
+    above_control: Estimate
+    """AUC less that of the control, on the same draws."""
     accused: Estimate
     """Share of these fakes with the verdict `manipulated`."""
 
@@ -115,31 +120,35 @@ class Evaluation:
     """Mean over the makes that have reals of their own scenes, each against those."""
     control_auc: Estimate
     """Of minus the face's sharpness, which has learnt nothing."""
+    above_control: Estimate
+    """AUC less that of the control, both on the same people in every draw: clear of 0, the detector sees more than blur."""
     control_macro_auc: Estimate
     control_macro_auc_own_scene: Estimate
+    macro_above_control: Estimate
     auc_without_sharpness: Estimate
     """Of the score less what sharpness explains of it among the reals."""
     pair_accuracy: Estimate
     """How often a fake scores above a real of its own scene."""
-    average_precision: float
-    equal_error_rate: float
-    tpr_at_fpr: dict[str, float]
+    average_precision: Estimate
+    equal_error_rate: Estimate
+    tpr_at_fpr: dict[str, Estimate]
     true_positive_rate: Estimate
     false_positive_rate: Estimate
-    false_positives_per_hour: float
+    false_positives_per_hour: Estimate
     """Real videos called manipulated for each hour of real video that was judged."""
-    balanced_accuracy: float
-    coverage: float
-    abstained: float
+    balanced_accuracy: Estimate
+    coverage: Estimate
+    abstained: Estimate
     """Share of videos with a verdict that decides nothing."""
-    decision_s: float
+    decision_s: Estimate
     """Median over the fakes called manipulated."""
-    calibration_error: float
+    calibration_error: Estimate
+    """Its interval lies high where videos are few: a draw adds its own chance to that of the videos, and neither is ever negative."""
     calibration_error_by_chance: float
     """What so few videos would measure if every probability were true."""
-    brier: float
-    negative_log_likelihood: float
-    area_under_risk_coverage: float
+    brier: Estimate
+    negative_log_likelihood: Estimate
+    area_under_risk_coverage: Estimate
     reliability: tuple[Reliability, ...]
     roc: tuple[tuple[float, ...], tuple[float, ...]]
     methods: tuple[MethodResult, ...]
@@ -240,17 +249,22 @@ def summarise(scores: list[VideoScore]) -> Evaluation:
     accused = np.array([score.verdict == "manipulated" for score in scores])
     p = np.array([probability(float(value)) for value in logit])
     makes = Makes(label, np.array([score.method for score in scores]), group)
-    hours = sum(score.judged_s for score in scores if not score.label) / 3600
-    found, false = (rate_interval(int(accused[label == one].sum()), int((label == one).sum())) for one in (1, 0))
-    wins = [
-        float(a > b)
+    pairs = [
+        (float(a > b), ga)
         for a, la, ga in zip(logit, label, group, strict=True)
         if la
         for b, lb, gb in zip(logit, label, group, strict=True)
         if not lb and ga == gb
     ]
     fpr, tpr = roc_points(logit, label)
-    decided = [score.decision_s for score in scores if score.label and score.verdict == "manipulated" and score.decision_s is not None]
+    judged, duration = (np.array([getattr(score, name) for score in scores]) for name in ("judged_s", "duration_s"))
+    decided = [score for score in scores if score.label and score.verdict == "manipulated" and score.decision_s is not None]
+    decision_s = np.array([score.decision_s for score in decided], dtype=np.float64)
+
+    ranking = Ranking(logit, label)
+    real, fake = 1.0 - label, 1.0 * label
+    found, false = mean_of(accused * fake, fake), mean_of(accused * real, real)
+
     return Evaluation(
         videos=len(scores),
         unjudged=sum(score.logit is None for score in scores),
@@ -264,25 +278,27 @@ def summarise(scores: list[VideoScore]) -> Evaluation:
         macro_auc=makes.macro(logit),
         macro_auc_own_scene=makes.macro(logit, own_scene=True),
         control_auc=auc_interval(blur, label, group),
+        above_control=auc_difference(logit, blur, label, group),
         control_macro_auc=makes.macro(blur),
         control_macro_auc_own_scene=makes.macro(blur, own_scene=True),
+        macro_above_control=makes.macro(logit, less=blur),
         auc_without_sharpness=auc_interval(without(logit, blur, label), label, group),
-        pair_accuracy=rate_interval(int(sum(wins)), len(wins)),
-        average_precision=average_precision(logit, label),
-        equal_error_rate=equal_error_rate(logit, label),
-        tpr_at_fpr={f"{fpr:g}": tpr_at_fpr(logit, label, fpr) for fpr in (0.01, 0.05)},
-        true_positive_rate=found,
-        false_positive_rate=false,
-        false_positives_per_hour=float(accused[label == 0].sum()) / hours if hours else math.nan,
-        balanced_accuracy=(found.value + 1 - false.value) / 2,
-        coverage=sum(score.judged_s for score in scores) / max(sum(score.duration_s for score in scores), 1e-9),
-        abstained=sum(score.verdict not in ("manipulated", "no_evidence") for score in scores) / max(len(scores), 1),
-        decision_s=float(np.median(decided)) if decided else math.nan,
-        calibration_error=expected_calibration_error(p, label),
+        pair_accuracy=clustered_rate([won for won, _ in pairs], [scene for _, scene in pairs]),
+        average_precision=bootstrap(ranking.average_precision, group),
+        equal_error_rate=bootstrap(ranking.equal_error_rate, group),
+        tpr_at_fpr={f"{fpr:g}": tpr_interval(logit, label, group, fpr) for fpr in (0.01, 0.05)},
+        true_positive_rate=clustered_rate(accused[label == 1], group[label == 1]),
+        false_positive_rate=clustered_rate(accused[label == 0], group[label == 0]),
+        false_positives_per_hour=per_hour(accused[label == 0], judged[label == 0] / 3600, group[label == 0]),
+        balanced_accuracy=bootstrap(lambda counts: (found(counts) + 1 - false(counts)) / 2, group),
+        coverage=bootstrap(mean_of(judged, duration), group),
+        abstained=clustered_rate([score.verdict not in ("manipulated", "no_evidence") for score in scores], group),
+        decision_s=bootstrap(one_by_one(lambda rows: float(np.median(decision_s[rows]))), [score.group for score in decided]),
+        calibration_error=bootstrap(one_by_one(lambda rows: expected_calibration_error(p[rows], label[rows])), group),
         calibration_error_by_chance=calibration_error_by_chance(p),
-        brier=brier(p, label),
-        negative_log_likelihood=negative_log_likelihood(p, label),
-        area_under_risk_coverage=area_under_risk_coverage(logit, label),
+        brier=bootstrap(mean_of(squared_errors(p, label)), group),
+        negative_log_likelihood=bootstrap(mean_of(log_losses(p, label)), group),
+        area_under_risk_coverage=bootstrap(one_by_one(lambda rows: area_under_risk_coverage(logit[rows], label[rows])), group),
         reliability=reliability(p, label),
         roc=(tuple(fpr.tolist()), tuple(tpr.tolist())),
         methods=tuple(_method(makes, make, logit, blur, accused) for make in makes.names),
@@ -294,15 +310,16 @@ def summarise(scores: list[VideoScore]) -> Evaluation:
 
 def _method(makes: Makes, make: str, score: NDArray[np.float64], blur: NDArray[np.float64], accused: NDArray[np.bool_]) -> MethodResult:
     rows, own = makes.rows(make), makes.rows(make, own_scene=True)
-    hits = accused[rows & (makes.label == 1)]
+    fakes = rows & (makes.label == 1)
     return MethodResult(
         method=make,
-        fakes=len(hits),
+        fakes=int(fakes.sum()),
         reals=int((makes.label == 0).sum()),
         auc=auc_interval(score[rows], makes.label[rows], makes.group[rows]),
         auc_own_scene=auc_interval(score[own], makes.label[own], makes.group[own]),
         control_auc=auc_interval(blur[rows], makes.label[rows], makes.group[rows]),
-        accused=rate_interval(int(hits.sum()), len(hits)),
+        above_control=auc_difference(score[rows], blur[rows], makes.label[rows], makes.group[rows]),
+        accused=clustered_rate(accused[fakes], makes.group[fakes]),
     )
 
 
@@ -324,11 +341,14 @@ def _unit(scores: list[VideoScore], values_of: Callable[[VideoScore], tuple[floa
 
 
 def _sources(scores: list[VideoScore]) -> tuple[SourceResult, ...]:
-    reals: dict[tuple[str, str], list[bool]] = {}
+    reals: dict[tuple[str, str], list[VideoScore]] = {}
     for score in scores:
         if not score.label:
-            reals.setdefault((score.source, score.tier), []).append(score.verdict == "manipulated")
-    found = [SourceResult(source, tier, len(hits), rate_interval(sum(hits), len(hits))) for (source, tier), hits in reals.items()]
+            reals.setdefault((score.source, score.tier), []).append(score)
+    found = [
+        SourceResult(source, tier, len(own), clustered_rate([one.verdict == "manipulated" for one in own], [one.group for one in own]))
+        for (source, tier), own in reals.items()
+    ]
     return tuple(sorted(found, key=lambda one: (-one.reals, one.source)))
 
 

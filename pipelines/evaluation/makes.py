@@ -5,13 +5,12 @@ Makes differ more than videos do, so the mean gives each make one voice; all its
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.evaluation.metrics import RESAMPLES, Estimate, Float, Rows, bootstrap, roc_auc
+from pipelines.evaluation.metrics import RESAMPLES, UNKNOWN, Estimate, Float, Ranking, bootstrap
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,13 +37,13 @@ class Makes:
         parts = [self.rows(make, own_scene=own_scene) for make in self.names]
         parts = [part for part in parts if (self.label[part] == 0).any()]
 
-        def mean(drawn: Rows) -> float:
-            own = [drawn[part[drawn]] for part in parts]
-            found = [
-                roc_auc(score[rows], self.label[rows]) - (0.0 if less is None else roc_auc(less[rows], self.label[rows])) for rows in own
-            ]
-            # A draw in which a make is missing is the mean over the others.
-            found = [auc for auc in found if math.isfinite(auc)]
-            return float(np.mean(found)) if found else math.nan
+        rankings = [(part, [Ranking(one[part], self.label[part]) for one in (score, less) if one is not None]) for part in parts]
 
-        return bootstrap(mean, self.group, resamples=resamples)
+        def mean(counts: Float) -> Float:
+            found = [[ranking.auc(counts[:, part]) for ranking in own] for part, own in rankings]
+            auc = np.stack([own[0] if less is None else own[0] - own[1] for own in found])
+            # A draw in which a make is missing is the mean over the others.
+            known = np.isfinite(auc)
+            return np.asarray(np.where(known.any(0), np.where(known, auc, 0).sum(0) / np.maximum(known.sum(0), 1), np.nan))
+
+        return bootstrap(mean, self.group, resamples=resamples) if parts else UNKNOWN

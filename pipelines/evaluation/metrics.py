@@ -11,11 +11,15 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
+from scipy.stats import chi2
 
 Float = NDArray[np.float64]
 Rows = NDArray[np.intp]
+Statistic = Callable[[Float], Float]
+"""How often each row was drawn (R, n) in, the number of each draw (R,) out; NaN where it does not exist. One sort serves all draws."""
 RESAMPLES: Final = 2000
+CELLS_AT_ONCE: Final = 1_000_000
+"""Draws times rows that are held at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,79 +34,131 @@ class Estimate:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
+UNKNOWN: Final = Estimate(float("nan"), float("nan"), float("nan"))
+
+
+class Ranking:
+    """Rows sorted by score once; gives the curve of any number of draws. Equal scores are one step of it."""
+
+    def __init__(self, scores: ArrayLike, labels: ArrayLike) -> None:
+        score, label = np.asarray(scores, dtype=np.float64), np.asarray(labels).astype(bool)
+        self._order = np.argsort(-score, kind="stable")
+        self._label = label[self._order].astype(np.float64)
+        self._ends = np.flatnonzero(np.append(np.diff(score[self._order]) != 0, True)) if len(score) else np.zeros(0, dtype=np.intp)
+
+    def called(self, counts: Float) -> tuple[Float, Float]:
+        """How many reals and fakes (R, K + 1) reach each threshold, from the one that nobody reaches down."""
+        drawn, start = counts[:, self._order], np.zeros((len(counts), 1))
+        sides = (np.cumsum(drawn * side, axis=1)[:, self._ends] for side in (1 - self._label, self._label))
+        false, true = (np.concatenate([start, side], axis=1) for side in sides)
+        return false, true
+
+    def rates(self, counts: Float) -> tuple[Float, Float]:
+        """False and true positive rates (R, K + 1); NaN where a class is missing."""
+        false, true = self.called(counts)
+        return _share(false, false[:, -1:]), _share(true, true[:, -1:])
+
+    def auc(self, counts: Float) -> Float:
+        """Probability that a random fake scores above a random real, ties counting half (Mann-Whitney)."""
+        false, true = self.called(counts)
+        return _share((np.diff(false, axis=1) * (true[:, 1:] + true[:, :-1])).sum(axis=1), 2 * false[:, -1] * true[:, -1])
+
+    def average_precision(self, counts: Float) -> Float:
+        """Area under the precision-recall steps, without interpolation (it would flatter)."""
+        false, true = self.called(counts)
+        precision = np.nan_to_num(_share(true[:, 1:], false[:, 1:] + true[:, 1:]))
+        return np.where(false[:, -1] > 0, _share((np.diff(true, axis=1) * precision).sum(axis=1), true[:, -1]), np.nan)
+
+    def equal_error_rate(self, counts: Float) -> Float:
+        """Where the ROC, straight between its points, has as many misses as false alarms."""
+        fpr, tpr = self.rates(counts)
+        gap = fpr + tpr - 1  # rises from -1 to 1
+        after, row = np.argmax(gap >= 0, axis=1), np.arange(len(counts))
+        before = np.maximum(after - 1, 0)
+        part = np.nan_to_num(_share(-gap[row, before], gap[row, after] - gap[row, before]))
+        return np.asarray(fpr[row, before] + part * (fpr[row, after] - fpr[row, before]))
+
+    def tpr_at(self, counts: Float, fpr: float) -> Float:
+        """Largest share of fakes found while at most `fpr` of the reals are accused; no threshold lies between two rows."""
+        false, true = self.rates(counts)
+        best = np.where(false <= fpr + 1e-12, true, 0.0).max(axis=1)
+        return np.where(np.isfinite(false[:, -1] + true[:, -1]), best, np.nan)
+
+
+def bootstrap(statistic: Statistic, groups: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
+    """A statistic with its percentile interval over whole groups; draws in which it is NaN (a class is missing) do not count."""
+    names, index = np.unique(np.asarray(groups), return_inverse=True)
+    if not len(names):
+        return UNKNOWN
+    rng = np.random.default_rng(seed)
+    at_once = max(1, CELLS_AT_ONCE // len(index))
+    draws = []
+    for done in range(0, resamples, at_once):
+        drawn = rng.integers(len(names), size=(min(at_once, resamples - done), len(names)))
+        counts = np.zeros(drawn.shape)
+        np.add.at(counts, (np.arange(len(drawn))[:, None], drawn), 1)
+        draws.append(statistic(counts[:, index]))
+    found = np.concatenate(draws)
+    known = found[np.isfinite(found)]
+    low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (float("nan"), float("nan"))
+    return Estimate(float(statistic(np.ones((1, len(index))))[0]), float(low), float(high))
+
+
+def mean_of(values: ArrayLike, weights: ArrayLike | None = None) -> Statistic:
+    """The mean of rows, or their sum over the sum of `weights`."""
+    value = np.asarray(values, dtype=np.float64)
+    weight = np.ones_like(value) if weights is None else np.asarray(weights, dtype=np.float64)
+    return lambda counts: _share(counts @ value, counts @ weight)
+
+
+def one_by_one(metric: Callable[[Rows], float]) -> Statistic:
+    """A statistic that takes the rows of one draw at a time, each as often as it was drawn; slow, for what has no better form."""
+
+    def each(counts: Float) -> Float:
+        rows = np.arange(counts.shape[1])
+        return np.array([metric(np.repeat(rows, drawn)) for drawn in counts.astype(np.intp)])
+
+    return each
+
+
 def roc_auc(scores: ArrayLike, labels: ArrayLike) -> float:
-    """Probability that a random fake scores above a random real, ties counting half (Mann-Whitney); NaN when a class is missing."""
-    score, label = np.asarray(scores, dtype=np.float64), np.asarray(labels).astype(bool)
-    fakes, reals = int(label.sum()), int((~label).sum())
-    if not fakes or not reals:
-        return float("nan")
-    return float((rankdata(score)[label].sum() - fakes * (fakes + 1) / 2) / (fakes * reals))
+    """`Ranking.auc` of the rows as they are; NaN when a class is missing."""
+    return _once(Ranking(scores, labels).auc, labels)
 
 
 def auc_interval(scores: ArrayLike, labels: ArrayLike, groups: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
     """AUC with a percentile bootstrap interval over whole groups."""
-    score, label = np.asarray(scores, dtype=np.float64), np.asarray(labels)
-    return bootstrap(lambda rows: roc_auc(score[rows], label[rows]), groups, resamples=resamples, seed=seed)
+    return bootstrap(Ranking(scores, labels).auc, groups, resamples=resamples, seed=seed)
 
 
-def bootstrap(statistic: Callable[[Rows], float], groups: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
-    """A statistic of rows with its percentile interval over whole groups; draws in which it is NaN (a class is missing) do not count."""
-    names, index = np.unique(np.asarray(groups), return_inverse=True)
-    members = [np.flatnonzero(index == g) for g in range(len(names))]
-    rng = np.random.default_rng(seed)
-    draws = np.array(
-        [
-            statistic(np.concatenate([members[g] for g in rng.integers(len(names), size=len(names))]))
-            for _ in range(resamples if members else 0)
-        ]
-    )
-    known = draws[np.isfinite(draws)]
-    low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (float("nan"), float("nan"))
-    return Estimate(statistic(np.arange(len(index))), float(low), float(high))
+def auc_difference(a: ArrayLike, b: ArrayLike, labels: ArrayLike, groups: ArrayLike, *, resamples: int = RESAMPLES) -> Estimate:
+    """AUC of the scores `a` less that of `b` for the same rows, both on the same draws: what they share does not widen it."""
+    one, other = Ranking(a, labels), Ranking(b, labels)
+    return bootstrap(lambda counts: one.auc(counts) - other.auc(counts), groups, resamples=resamples)
 
 
 def average_precision(scores: ArrayLike, labels: ArrayLike) -> float:
-    """Area under the precision-recall steps, equal scores taken together; NaN without a fake."""
-    score, label = np.asarray(scores, dtype=np.float64), np.asarray(labels).astype(bool)
-    if not label.any():
-        return float("nan")
-    levels = np.unique(score)[::-1]
-    hits = np.array([(label & (score >= level)).sum() for level in levels])
-    called = np.array([(score >= level).sum() for level in levels])
-    return float((np.diff(hits, prepend=0) * hits / called).sum() / label.sum())
+    """`Ranking.average_precision` of the rows as they are; NaN when a class is missing."""
+    return _once(Ranking(scores, labels).average_precision, labels)
 
 
 def roc_points(scores: ArrayLike, labels: ArrayLike) -> tuple[Float, Float]:
     """False and true positive rates at every threshold, from (0, 0) to (1, 1); empty when a class is missing."""
-    score, label = np.asarray(scores, dtype=np.float64), np.asarray(labels).astype(bool)
-    if label.all() or not label.any():
-        return np.empty(0), np.empty(0)
-    levels = np.unique(score)[::-1]
-    fpr = np.array([0.0, *((score[~label] >= level).mean() for level in levels)])
-    tpr = np.array([0.0, *((score[label] >= level).mean() for level in levels)])
-    return fpr, tpr
+    fpr, tpr = Ranking(scores, labels).rates(np.ones((1, np.size(labels))))
+    return (fpr[0], tpr[0]) if np.isfinite(fpr[0, -1] + tpr[0, -1]) else (np.empty(0), np.empty(0))
 
 
 def equal_error_rate(scores: ArrayLike, labels: ArrayLike) -> float:
-    """Where the ROC, straight between its points, has as many misses as false alarms; NaN when a class is missing."""
-    fpr, tpr = roc_points(scores, labels)
-    if not len(fpr):
-        return float("nan")
-    gap = fpr - (1 - tpr)
-    after = int(np.argmax(gap >= 0))
-    before = max(after - 1, 0)
-    step = gap[after] - gap[before]
-    share = -gap[before] / step if step > 0 else 0.0
-    return float(fpr[before] + share * (fpr[after] - fpr[before]))
+    """`Ranking.equal_error_rate` of the rows as they are; NaN when a class is missing."""
+    return _once(Ranking(scores, labels).equal_error_rate, labels)
 
 
-def tpr_at_fpr(scores: ArrayLike, labels: ArrayLike, fpr: float) -> float:
-    """Largest share of fakes found while at most `fpr` of the reals are accused; NaN with fewer than 1 / fpr reals."""
-    label = np.asarray(labels).astype(bool)
-    if (~label).sum() * fpr < 1 - 1e-9:
-        return float("nan")
-    false, true = roc_points(scores, labels)
-    return float(true[false <= fpr + 1e-12].max()) if len(false) else float("nan")
+def tpr_interval(scores: ArrayLike, labels: ArrayLike, groups: ArrayLike, fpr: float) -> Estimate:
+    """`Ranking.tpr_at` with its interval; unknown with fewer than 1 / fpr reals. That is asked of all rows: a draw may hold fewer."""
+    if float((~np.asarray(labels).astype(bool)).sum()) * fpr < 1 - 1e-9:
+        return UNKNOWN
+    ranking = Ranking(scores, labels)
+    return bootstrap(lambda counts: ranking.tpr_at(counts, fpr), groups)
 
 
 def area_under_risk_coverage(scores: ArrayLike, labels: ArrayLike) -> float:
@@ -121,26 +177,58 @@ def without(scores: ArrayLike, nuisance: ArrayLike, labels: ArrayLike) -> Float:
     return np.asarray(score - slope * x)
 
 
-def negative_log_likelihood(p: ArrayLike, labels: ArrayLike) -> float:
-    """Mean of -log of what was claimed of the truth, in nats."""
+def log_losses(p: ArrayLike, labels: ArrayLike) -> Float:
+    """-log of what was claimed of the truth of each row, in nats; their mean is the negative log-likelihood."""
     claimed, label = np.clip(np.asarray(p, dtype=np.float64), 1e-12, 1 - 1e-12), np.asarray(labels, dtype=np.float64)
-    return float(-(label * np.log(claimed) + (1 - label) * np.log(1 - claimed)).mean()) if len(claimed) else float("nan")
+    return np.asarray(-(label * np.log(claimed) + (1 - label) * np.log(1 - claimed)))
 
 
-def rate_at(scores: ArrayLike, threshold: float) -> float:
-    """Share of `scores` at or above `threshold`: TPR of fakes, FPR of reals; NaN for none."""
-    score = np.asarray(scores, dtype=np.float64)
-    return float((score >= threshold).mean()) if len(score) else float("nan")
+def squared_errors(p: ArrayLike, labels: ArrayLike) -> Float:
+    """Of the probabilities of each row; their mean is the Brier score (1950)."""
+    return np.asarray((np.asarray(p, dtype=np.float64) - np.asarray(labels, dtype=np.float64)) ** 2)
 
 
-def rate_interval(hits: int, total: int) -> Estimate:
+def rate_interval(hits: float, total: float) -> Estimate:
     """A proportion with its Wilson 95 % interval, honest for few clips (Wilson 1927)."""
-    if total == 0:
+    if total <= 0:
         return Estimate(float("nan"), 0.0, 1.0)
     z, p = 1.959964, hits / total
     centre = (p + z * z / (2 * total)) / (1 + z * z / total)
     half = z / (1 + z * z / total) * np.sqrt(p * (1 - p) / total + z * z / (4 * total * total))
     return Estimate(p, float(max(0.0, centre - half)), float(min(1.0, centre + half)))
+
+
+def clustered_rate(hits: ArrayLike, groups: ArrayLike) -> Estimate:
+    """A proportion with Wilson's interval for as many independent rows as the groups are worth (Rao and Scott 1992).
+
+    A bootstrap would say [0, 0] of no hit in 22 clips; this says what 22 clips can say.
+    """
+    hit = np.asarray(hits, dtype=np.float64)
+    if not len(hit):
+        return rate_interval(0, 0)
+    names, index = np.unique(np.asarray(groups), return_inverse=True)
+    p, people = float(hit.mean()), len(names)
+    worth = float(people)
+    if 0 < p < 1 and people > 1:
+        variance = people / (people - 1) * float((np.bincount(index, weights=hit - p) ** 2).sum()) / len(hit) ** 2
+        # Neither more than there are rows, nor fewer than there are people.
+        worth = float(np.clip(p * (1 - p) / max(variance, 1e-12), people, len(hit)))
+    return rate_interval(p * worth, worth)
+
+
+def per_hour(events: ArrayLike, hours: ArrayLike, groups: ArrayLike) -> Estimate:
+    """Events of all rows an hour of all rows, with the exact interval of a count (Garwood 1936): none in ten minutes is not none for ever.
+
+    The count is that of the groups with an event, each of which brings as many as one does on average: six false alarms on one person are
+    one piece of bad luck.
+    """
+    count, time = np.asarray(events, dtype=np.float64), float(np.sum(hours))
+    if time <= 0:
+        return UNKNOWN
+    struck = len(np.unique(np.asarray(groups)[count > 0]))
+    each = float(count.sum()) / max(struck, 1) if struck else 1.0
+    low = float(chi2.ppf(0.025, 2 * struck)) / 2 if struck else 0.0
+    return Estimate(float(count.sum()) / time, each * low / time, each * float(chi2.ppf(0.975, 2 * struck + 2)) / 2 / time)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +263,9 @@ def calibration_error_by_chance(p: ArrayLike, *, bins: int = 15, draws: int = 20
     return float(np.mean([expected_calibration_error(claimed, rng.random(len(claimed)) < claimed, bins=bins) for _ in range(draws)]))
 
 
-def brier(p: ArrayLike, labels: ArrayLike) -> float:
-    """Mean squared error of the probabilities (Brier 1950)."""
-    claimed, label = np.asarray(p, dtype=np.float64), np.asarray(labels, dtype=np.float64)
-    return float(((claimed - label) ** 2).mean()) if len(claimed) else float("nan")
+def _once(statistic: Statistic, labels: ArrayLike) -> float:
+    return float(statistic(np.ones((1, np.size(labels))))[0])
+
+
+def _share(part: Float, whole: Float) -> Float:
+    return np.asarray(np.divide(part, whole, out=np.full(np.broadcast_shapes(part.shape, whole.shape), np.nan), where=whole > 0))

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from pipelines.errors import PipelineError, UnsupportedMedia
 from pipelines.evaluation.evaluate import VideoScore, judge_video
-from pipelines.evaluation.metrics import Estimate, auc_interval, rate_interval
+from pipelines.evaluation.metrics import Estimate, auc_difference, auc_interval, clustered_rate
 from pipelines.frames import read_frames
 from pipelines.media import Image, Reader
 from pipelines.model import Model
@@ -137,6 +137,8 @@ class RobustnessRow:
     condition: str
     level: str
     auc: Estimate
+    lost: Estimate
+    """AUC as it is, less this one, both on the same people in every draw."""
     fpr: Estimate
     """Reals called manipulated, at the shipped threshold."""
     unjudged: float
@@ -249,14 +251,16 @@ def _judged(
 
 
 def _row(kind: str, level: str, worn: list[VideoScore], clean: list[VideoScore]) -> RobustnessRow:
-    labels = [score.label for score in worn]
-    accused = sum(score.verdict == "manipulated" for score in worn if not score.label)
+    labels, groups = [score.label for score in worn], [score.group for score in worn]
+    reals = [score for score in worn if not score.label]
     moved = [abs(a.logit - b.logit) for a, b in zip(worn, clean, strict=True) if a.logit is not None and b.logit is not None]
+    before, after = ([score.logit or 0.0 for score in scores] for scores in (clean, worn))
     return RobustnessRow(
         condition=kind,
         level=level,
-        auc=auc_interval([score.logit or 0.0 for score in worn], labels, [score.group for score in worn], resamples=RESAMPLES),
-        fpr=rate_interval(accused, labels.count(0)),
+        auc=auc_interval(after, labels, groups, resamples=RESAMPLES),
+        lost=auc_difference(before, after, labels, groups, resamples=RESAMPLES),
+        fpr=clustered_rate([score.verdict == "manipulated" for score in reals], [score.group for score in reals]),
         unjudged=sum(score.logit is None for score in worn) / max(len(worn), 1),
         drift=float(np.mean(moved)) if moved else math.nan,
     )
@@ -273,6 +277,8 @@ def _plain(row: RobustnessRow) -> dict[str, Any]:
         "condition": row.condition,
         "level": row.level,
         "auc": estimate(row.auc),
+        "lost": number(row.lost.value),
+        "lost_interval": estimate(row.lost),
         "fpr": estimate(row.fpr),
         "unjudged": row.unjudged,
         "drift": number(row.drift),

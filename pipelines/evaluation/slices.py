@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from pipelines.evaluation.metrics import Estimate, auc_interval, rate_interval
+from pipelines.evaluation.metrics import Estimate, auc_interval, clustered_rate
 
 if TYPE_CHECKING:
     from pipelines.evaluation.evaluate import VideoScore
@@ -60,9 +60,10 @@ def slices(scores: Sequence[VideoScore]) -> tuple[SliceResult, ...]:
 def _result(name: str, level: str, scores: Sequence[VideoScore]) -> SliceResult:
     labels = [score.label for score in scores]
     logits = [0.0 if score.logit is None else score.logit for score in scores]
-    accused = sum(score.verdict == "manipulated" for score in scores if not score.label)
+    reals = [score for score in scores if not score.label]
+    accused = clustered_rate([score.verdict == "manipulated" for score in reals], [score.group for score in reals])
     auc = auc_interval(logits, labels, [score.group for score in scores], resamples=RESAMPLES)
-    return SliceResult(name, level, labels.count(0), labels.count(1), auc, rate_interval(accused, labels.count(0)))
+    return SliceResult(name, level, len(reals), labels.count(1), auc, accused)
 
 
 def _bin(value: float | None, edges: tuple[float, ...]) -> str | None:

@@ -6,6 +6,7 @@ a number over a set that is not what one thinks is worse than none.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import tempfile
@@ -23,7 +24,7 @@ import numpy as np
 from pipelines.errors import ManifestError, MissingMedia
 from pipelines.frames import read_frames
 from pipelines.media import Reader
-from pipelines.training.manifest import Record
+from pipelines.training.manifest import Record, persons
 from pipelines.training.reencode import write_pictures
 
 MOST_NAMED: Final = 10
@@ -137,14 +138,14 @@ def check_labelled(records: list[Record]) -> None:
     """Refuse what would make a number lie.
 
     Raises:
-        ManifestError: a file stands twice, or under both labels; or one identity on both sides of the split that the records name.
+        ManifestError: a file stands twice, or it or its content under both labels; or a person on both sides of the records' split.
         MissingMedia: files are not there.
     """
-    sides: dict[str, set[str]] = {}
+    sides: dict[str, dict[str, str]] = {}
     for record in records:
-        if record.split is not None:
-            sides.setdefault(record.identity, set()).add(record.split)
-    if torn := [identity for identity, own in sides.items() if len(own) > 1]:
+        for person in persons(record) if record.split is not None else ():
+            sides.setdefault(person, {}).setdefault(str(record.split), record.file)
+    if torn := [f"{name} ({', '.join(f'{side}: {file}' for side, file in own.items())})" for name, own in sides.items() if len(own) > 1]:
         raise ManifestError("These identities are on both sides of the split.", expected="one side each", got=_listed(torn))
     if missing := [record.file for record in records if not record.path.exists()]:
         raise MissingMedia("Media are missing.", expected="every file of the list", got=_listed(missing))
@@ -155,6 +156,21 @@ def check_labelled(records: list[Record]) -> None:
         raise ManifestError("These files are called real and fake.", expected="one label each", got=_listed(both))
     if twice := [str(path) for path, times in Counter(record.path.resolve() for record in records).items() if times > 1]:
         raise ManifestError("These files are listed twice.", expected="each once", got=_listed(twice))
+    if same := _under_both_labels(records):
+        raise ManifestError("These files have one content and are called real and fake.", expected="one label each", got=_listed(same))
+
+
+def _under_both_labels(records: list[Record]) -> list[str]:
+    """Files of one content with two labels. Only files of one size can be alike, so most are never read."""
+    sizes: dict[int, list[Record]] = {}
+    for record in records:
+        sizes.setdefault(record.path.stat().st_size, []).append(record)
+    contents: dict[str, list[Record]] = {}
+    for alike in sizes.values():
+        for record in alike if len({one.label for one in alike}) > 1 else ():
+            with record.path.open("rb") as file:
+                contents.setdefault(hashlib.file_digest(file, "sha256").hexdigest(), []).append(record)
+    return [" = ".join(one.file for one in alike) for alike in contents.values() if len({one.label for one in alike}) > 1]
 
 
 @dataclass(frozen=True, slots=True)

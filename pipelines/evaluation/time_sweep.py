@@ -19,7 +19,7 @@ from scipy.optimize import minimize
 from models.encoder import EncoderOutput
 from pipelines.analysis import Analysis
 from pipelines.evaluation.baselines import FRAMES_ALONE, Scorer
-from pipelines.evaluation.metrics import Estimate, Rows, auc_interval, bootstrap, roc_auc
+from pipelines.evaluation.metrics import Estimate, auc_difference, auc_interval, bootstrap, mean_of
 from pipelines.evaluation.retiming import AS_IT_IS, CONDITIONS, Condition
 from pipelines.frames import read_frames
 from pipelines.media import Frame
@@ -138,7 +138,7 @@ def sweep_time(
             if condition.name == "fps" and condition.level in RATES:
                 moved[name].append(away)
             auc = auc_interval(scores, labels, people, resamples=resamples)
-            lost = _paired(before, scores, labels, people, resamples)
+            lost = auc_difference(before, scores, labels, people, resamples=resamples)
             p = curves[name] = curves.get(name) or _platt(before, labels)
             in_p = float(np.abs(p(scores) - p(before)).mean())
             rows.append(TimeRow(name, condition.name, condition.level, auc, lost.value, lost, float(away.mean()), in_p))
@@ -229,7 +229,12 @@ def _differences(
         rows = (labels == 0) | chosen
         if (labels[rows] == 0).any() and (labels[rows] == 1).any():
             found += [
-                Difference(name, base, among, _paired(scores[name][rows], scores[base][rows], labels[rows], people[rows], resamples))
+                Difference(
+                    name,
+                    base,
+                    among,
+                    auc_difference(scores[name][rows], scores[base][rows], labels[rows], people[rows], resamples=resamples),
+                )
                 for name in scores
                 if name != base
             ]
@@ -240,17 +245,12 @@ def _steadiness(moved: dict[str, Float], people: NDArray[np.str_], resamples: in
     """Every arm against every other one that has a memory; an average over frames is steadier by nature and no measure of one."""
     arms = [name for name in moved if name not in FRAMES_ALONE]
 
-    def ratio(arm: str, other: str) -> Callable[[Rows], float]:
-        return lambda rows: float(moved[arm][rows].mean()) / (float(moved[other][rows].mean()) or math.nan)
-
     return [
-        Steadiness(arm, other, bootstrap(ratio(arm, other), people, resamples=resamples)) for arm in arms for other in arms if arm != other
+        Steadiness(arm, other, bootstrap(mean_of(moved[arm], moved[other]), people, resamples=resamples))
+        for arm in arms
+        for other in arms
+        if arm != other
     ]
-
-
-def _paired(a: Float, b: Float, labels: NDArray[np.int64], people: NDArray[np.str_], resamples: int) -> Estimate:
-    """Difference of two AUCs, both arms on the same draw of people."""
-    return bootstrap(lambda rows: roc_auc(a[rows], labels[rows]) - roc_auc(b[rows], labels[rows]), people, resamples=resamples)
 
 
 def _platt(scores: Float, labels: NDArray[np.int64]) -> Callable[[Float], Float]:

@@ -89,7 +89,7 @@ def _genuine(found: Evaluation, how: str) -> list[dict[str, Any]]:
             "control, own scenes": str(found.control_macro_auc_own_scene),
             "called manipulated, fakes": str(found.true_positive_rate),
             "called manipulated, reals": str(found.false_positive_rate),
-            "ECE": f"{found.calibration_error:.3f}",
+            "ECE": str(found.calibration_error),
         }
     ]
     for make in found.methods:
@@ -119,7 +119,7 @@ def _reals(records: list[Record], model: Model) -> list[dict[str, Any]]:
         rows.append(
             {"table": "reals", "real video": how, "source": "all", "videos": str(found.videos), "accused": str(found.false_positive_rate)}
         )
-        rows[-1]["inconclusive or not judged"] = f"{found.abstained:.2f}"
+        rows[-1]["inconclusive or not judged"] = str(found.abstained)
         for source in found.sources if how == "as they are" else ():
             if source.reals >= 4 or source.accused.value > 0:
                 rows.append(

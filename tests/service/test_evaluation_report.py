@@ -18,6 +18,7 @@ import pytest
 from pipelines.evaluation.evaluate import VideoScore, summarise
 from service.evaluation_plots import label, scores_png, sweep_png, threshold_between
 from service.evaluation_report import evaluation_page
+from service.forest_plot import forest_png
 from tests.support import require
 
 Json = dict[str, Any]
@@ -33,6 +34,8 @@ ESTIMATES = (
         "control_auc",
         "control_macro_auc",
         "control_macro_auc_own_scene",
+        "above_control",
+        "macro_above_control",
         "auc_without_sharpness",
     ),
     *("pair_accuracy", "true_positive_rate", "false_positive_rate"),
@@ -109,11 +112,14 @@ def test_it_fetches_nothing_and_runs_nothing() -> None:
 def test_control_stands_right_beside_the_auc_and_is_judged() -> None:
     found = _found()
     found["auc"], found["control_auc"] = ({"value": v, "low": v - 0.1, "high": v + 0.1} for v in (0.8, 0.65))
+    found["above_control"] = {"value": 0.15, "low": -0.01, "high": 0.31}
     words = _text(evaluation_page(found, []))
     between = words[words.index("0.800 [0.700, 0.900]") : words.index("0.650 [0.550, 0.750]")]
     assert len(between) < 160 and "do not show that the detector sees more than blur" in words
-    found["control_auc"] = {"value": 0.5, "low": 0.4, "high": 0.6}
-    assert "The intervals are apart" in _text(evaluation_page(found, []))
+    found["above_control"] = {"value": 0.15, "low": 0.01, "high": 0.29}
+    assert "0.150 [0.010, 0.290]. The detector sees more than blur." in _text(evaluation_page(found, [])), (
+        "the intervals overlap, and yet the difference on the same videos is clear of 0"
+    )
 
 
 def test_hostile_names_are_text_wherever_they_stand() -> None:
@@ -185,9 +191,10 @@ def test_no_unknown_number_becomes_a_zero(number: float | None) -> None:
     found = _found()
     unknown = {"value": number, "low": number, "high": number}
     found |= dict.fromkeys(ESTIMATES, unknown)
+    found |= {name: unknown for name, value in found.items() if isinstance(value, dict) and "low" in value}
     found |= {name: number for name, value in found.items() if isinstance(value, float)}
     found["units"] = {name: {"n": 3, "auc": unknown} for name in found["units"]}
-    found["tpr_at_fpr"] = dict.fromkeys(found["tpr_at_fpr"], number)
+    found["tpr_at_fpr"] = dict.fromkeys(found["tpr_at_fpr"], unknown)
     for part in (*found["methods"], *found["slices"], *found["sources"]):
         part |= {name: unknown for name, value in part.items() if isinstance(value, dict)}
     sweep = {"sweep": "robustness", "rows": [{"condition": "blur", "level": "7", "auc": unknown, "drift": number, "fpr": None}]}
@@ -258,6 +265,52 @@ def test_a_sweep_draws_what_it_measured_and_shows_the_band() -> None:
     bare = [{**row, "auc": {**row["auc"], "low": None, "high": None}} for row in rows]
     assert sweep_png(rows, "auc") != sweep_png(bare, "auc")
     assert sweep_png(rows, "auc") != sweep_png([row for row in rows if row["condition"] != "as it is"], "auc")
+
+
+COMPARED: Json = {
+    **TIME,
+    "differences": [
+        {"arm": "liquid", "other": "mean frame logit", "among": among, "auc": {"value": 0.1, "low": low, "high": 0.2}}
+        for among, low in (("all", -0.01), ("temporal", 0.04))
+    ],
+    "steadiness": [
+        {"arm": "liquid", "other": "GRU", "ratio": {"value": 0.41, "low": 0.3, "high": 0.6}},
+        {"arm": "GRU", "other": "liquid", "ratio": {"value": 2.44, "low": 1.7, "high": 3.3}},
+    ],
+}
+
+
+def test_the_time_sweep_says_which_arm_tells_more_and_which_is_steadier() -> None:
+    page = evaluation_page(_found(), [COMPARED])
+    words = _text(page)
+    assert "mean frame logit all 0.100 [-0.010, 0.200] not shown" in words
+    assert "mean frame logit temporal 0.100 [0.040, 0.200] better" in words
+    assert "liquid GRU 0.410 [0.300, 0.600] steadier" in words and "GRU liquid 2.440 [1.700, 3.300] less steady" in words
+    assert page.count("data:image/png") == evaluation_page(_found(), [TIME]).count("data:image/png") + 2, "a picture of each"
+    unknown = copy.deepcopy(COMPARED)
+    for one in unknown["differences"] + unknown["steadiness"]:
+        one |= {name: None for name in ("auc", "ratio") if name in one}
+    _says_nothing_false(evaluation_page(_found(), [unknown]))
+    assert "Which memory is steadier" not in _text(evaluation_page(_found(), [TIME]))
+
+
+def test_what_a_wear_costs_is_drawn_with_its_interval_on_the_same_people() -> None:
+    worn = copy.deepcopy(WORN)
+    for row, lost in zip(worn["rows"], (0.0, 0.19, 0.3), strict=True):
+        row |= {"lost": lost, "lost_interval": {"value": lost, "low": lost - 0.02, "high": lost + 0.02}}
+    page = evaluation_page(_found(), [worn])
+    words = _text(page)
+    assert "What each wear costs" in words and "0.19 [0.17, 0.21]" in words
+    assert page.count("data:image/png") == evaluation_page(_found(), [WORN]).count("data:image/png") + 1
+
+
+def test_a_forest_shows_an_interval_and_whether_it_is_clear_of_nothing() -> None:
+    def drawn(low: float | None, value: float | None = 0.1) -> bytes | None:
+        return forest_png({"p": [("a", {"value": value, "low": low, "high": 0.2})]}, axis="x", none=0.0)
+
+    assert drawn(0.01, None) is None
+    assert len({drawn(0.01), drawn(-0.01), drawn(None)}) == 3
+    assert forest_png({HOSTILE: [(HOSTILE, _estimate(0.7))]}, axis="x", none=1.0, aim=0.5, log=True) is not None
 
 
 def test_a_browser_draws_the_page(tmp_path: Path) -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from pipelines.evaluation.robustness import PERTURBATIONS, Encoded, limited
+from pipelines.evaluation.robustness import PERTURBATIONS, Encoded, RobustnessSweep, _row, limited
 from pipelines.frames import read_frames
 from pipelines.media import Image
 from pipelines.training.manifest import Record
 from pipelines.training.reencode import reencode_file
 from tests import clips
+from tests.pipelines.evaluation.test_evaluate import PLAIN
 
 
 def _worn(kind: str, level: str, picture: Image) -> Image:
@@ -97,3 +99,13 @@ def test_a_codec_keeps_every_moment_and_does_more_harm_at_its_last_level(kind: s
                 away.append(float(np.abs(after.image.astype(float) - before.image[::step, ::step]).mean()))
             harm.append(float(np.mean(away)))
     assert harm[1] > harm[0] > 0
+
+
+def test_what_a_wear_costs_is_measured_on_the_same_people() -> None:
+    """A score that moves alike for everybody has lost nothing, in any draw; one that is worn to chance has lost what it was above it."""
+    clean = [replace(PLAIN, file=f"{i}", group=f"p{i // 2}", label=i % 2, logit=float(i % 2 + i % 5)) for i in range(40)]
+    moved = _row("blur", "7", [replace(one, logit=(one.logit or 0.0) - 3) for one in clean], clean)
+    assert (moved.lost.value, moved.lost.low, moved.lost.high) == (0, 0, 0) and moved.drift == 3
+    blind = _row("blur", "21", [replace(one, logit=1.0) for one in clean], clean)
+    assert blind.lost.value == pytest.approx(_row("as it is", "", clean, clean).auc.value - 0.5)
+    assert RobustnessSweep((blind,)).as_json()["rows"][0]["lost_interval"]["value"] == blind.lost.value

@@ -110,9 +110,29 @@ def test_what_contradicts_itself_is_refused(tmp_path: Path) -> None:
         check_labelled([one, replace(one, file="again.mp4")])
     with pytest.raises(MissingMedia, match=r"gone\.mp4"):
         check_labelled([one, replace(one, file="gone.mp4", path=tmp_path / "gone.mp4")])
-    with pytest.raises(ManifestError, match=r"both sides of the split.*got a"):
+    with pytest.raises(ManifestError, match=r"both sides of the split.*got a \(train: a\.mp4, holdout: b\.mp4\)"):
         (tmp_path / "b.mp4").touch()
         check_labelled([replace(one, split="train"), replace(one, file="b.mp4", path=tmp_path / "b.mp4", split="holdout")])
+
+
+def test_a_person_in_company_is_on_both_sides_too(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.mp4").touch()
+    one, pair = (
+        Record(f"{n}.mp4", tmp_path / f"{n}.mp4", "video", "user", "real", who, "", "", None, c)
+        for n, who, c in (("a", "anna", 1), ("b", "anna+ben", 2))
+    )
+    with pytest.raises(ManifestError, match=r"got anna \(train: a\.mp4, holdout: b\.mp4\)\.$"):
+        check_labelled([replace(one, split="train"), replace(pair, split="holdout")])
+
+
+def test_one_content_under_two_labels_is_refused_by_name_whatever_its_files_are_called(tmp_path: Path) -> None:
+    for name, content in (("a", b"same"), ("b", b"same"), ("c", b"size")):
+        (tmp_path / f"{name}.mp4").write_bytes(content)
+    a, b, c = (Record(f"{n}.mp4", tmp_path / f"{n}.mp4", "video", "user", "real", n, "", "", None, 1) for n in "abc")
+    check_labelled([a, b, replace(c, label="fake")])
+    with pytest.raises(ManifestError, match=r"one content.*got a\.mp4 = b\.mp4\.$"):
+        check_labelled([a, replace(b, label="fake"), c])
 
 
 def _json(path: Path, datasets: object) -> Path:
