@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,26 +12,23 @@ from models.encoder import EncoderOutput, FaceEncoder
 
 
 class Eye:
-    """Looks at crops with the weights that `encoder` has when it looks first; holds no state, may be called from many threads."""
+    """Looks at crops with the weights that `encoder` has when it is made; holds no state, may be called from many threads."""
 
     def __init__(self, encoder: FaceEncoder) -> None:
         self._encoder = encoder
+        self._device = next(encoder.parameters()).device
+        px = encoder.dims.crop_px
+        self._compiled = CompiledNet(_AsTuple(encoder), torch.zeros(1, 3, px, px)) if self._device.type == "cpu" else None
 
     @torch.inference_mode()
     def __call__(self, crops: NDArray[np.uint8]) -> EncoderOutput:
-        """uint8 RGB crops (N, S, S, 3) -> EncoderOutput on the encoder's device. A row does not depend on the others."""
+        """uint8 RGB crops (N, S, S, 3), N >= 1 and S = `dims.crop_px` -> EncoderOutput on the encoder's device; each row by itself."""
         pixels = torch.from_numpy(crops).permute(0, 3, 1, 2)
-        device = next(self._encoder.parameters()).device
-        if device.type != "cpu":
-            # One at a time: a convolution's rounding depends on its batch, and a face's score must not depend on who else is there.
-            rows = [self._encoder(row.unsqueeze(0).to(device, memory_format=torch.channels_last)) for row in pixels]
-            return EncoderOutput(*(torch.cat(parts) for parts in zip(*rows, strict=True)))
-        return EncoderOutput(*(torch.from_numpy(part) for part in self._compiled(pixels.float().contiguous().numpy())))
-
-    @cached_property
-    def _compiled(self) -> CompiledNet:
-        px = self._encoder.dims.crop_px
-        return CompiledNet(_AsTuple(self._encoder), torch.zeros(1, 3, px, px))
+        if self._compiled is not None:
+            return EncoderOutput(*(torch.from_numpy(part) for part in self._compiled(pixels.float().contiguous().numpy())))
+        # One at a time: a convolution's rounding depends on its batch, and a face's score must not depend on who else is there.
+        rows = [self._encoder(row.unsqueeze(0).to(self._device, memory_format=torch.channels_last)) for row in pixels]
+        return EncoderOutput(*(torch.cat(parts) for parts in zip(*rows, strict=True)))
 
 
 class _AsTuple(nn.Module):

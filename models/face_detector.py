@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
@@ -35,8 +34,9 @@ OVERLAP = 0.7
 # A face that is followed has been found before, so R-Net may be less sure of a blurred moment; O-Net still has to agree.
 REFINE_THRESHOLD_R = 0.5
 REFINE_THRESHOLD_O = 0.6
-# What shares more than this with a face that is known already, as a share of the smaller of the two, is that face or a part of it.
+# What lies on a face that is known already with more than this of its area, or is as like it, is that face or a part of it.
 KNOWN_SHARE = 0.6
+KNOWN_IOU = 0.3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,26 +65,27 @@ class FaceDetector(nn.Module):
         """Search a whole uint8 RGB picture (H, W, 3) for faces of at least `min_face_px`, except where `known` boxes (N, 4) are."""
         boxes = self._candidates(image, min_face_px)
         if known is not None and len(known):
-            boxes = boxes[_overlap(boxes, known).max(1) <= KNOWN_SHARE]
+            boxes = boxes[_is_new(boxes, known)]
         boxes, _ = self._narrowed(image, boxes, CASCADE_THRESHOLDS[1], overlap=OVERLAP)
         found, _ = self._told(image, _square(boxes), np.arange(len(boxes)), CASCADE_THRESHOLDS[2])
         order = np.argsort(-found.confidence, kind="stable")
         if known is not None and len(known):
-            order = order[_overlap(found.boxes[order], known).max(1) <= KNOWN_SHARE]
+            order = order[_is_new(found.boxes[order], known)]
         order = order[_apart(found.boxes[order])]
         return Detections(found.boxes[order], found.confidence[order], found.points[order])
 
     @torch.inference_mode()
     def refine(self, image: NDArray[np.uint8], boxes: Float) -> tuple[Detections, Index]:
         """Correct predicted `boxes` (N, 4) on a uint8 RGB picture; returns the faces still there and which box each came from."""
-        moved, index = self._narrowed(image, _square(boxes), REFINE_THRESHOLD_R)
-        return self._told(image, _square(moved), index, REFINE_THRESHOLD_O)
+        finite = np.flatnonzero(np.isfinite(boxes).all(1))
+        moved, index = self._narrowed(image, _square(boxes[finite]), REFINE_THRESHOLD_R)
+        return self._told(image, _square(moved), finite[index], REFINE_THRESHOLD_O)
 
     def _candidates(self, image: NDArray[np.uint8], min_face_px: int) -> Float:
         """P-Net over the pyramid: square boxes (K, 4) of what may be a face."""
         pnet, _, _ = self._nets()
         cells, offsets, scores = [np.zeros((0, 4), np.float32)], [np.zeros((0, 4), np.float32)], [np.zeros(0, np.float32)]
-        scale, sums = CELL_PX / min_face_px, _integral(image)
+        scale, sums = CELL_PX / min_face_px, _row_sums(image)
         while min(image.shape[:2]) * scale >= CELL_PX:
             size = int(image.shape[0] * scale + 1), int(image.shape[1] * scale + 1)
             offset, probability = pnet(_as_input([_area_means(sums, size)]))
@@ -129,7 +130,7 @@ class FaceDetector(nn.Module):
         return Detections(_moved(square, offset[good]), confidence, points.astype(np.float32)), index
 
     def _nets(self) -> tuple[_Net, _Net, _Net]:
-        """P-Net, R-Net and O-Net; compiled at first use on a CPU."""
+        """P-Net, R-Net and O-Net; on a CPU compiled at first use, with the weights of that moment."""
         device = next(self.pnet.parameters()).device
         if device.type != "cpu":
             return tuple(_one_by_one(net, device) for net in (self.pnet, self.rnet, self.onet))  # type: ignore[return-value]  # three
@@ -155,27 +156,31 @@ def _one_by_one(net: nn.Module, device: torch.device) -> _Net:
 def _patches(image: NDArray[np.uint8], boxes: Float, size: int) -> tuple[Float, Index]:
     """Cut `boxes` out, clipped to the picture as MTCNN was trained, and scale to (K, 3, size, size); K boxes had pixels left."""
     height, width = image.shape[:2]
-    corners = np.trunc(boxes).astype(np.int64)
+    corners = np.trunc(boxes.clip(-1e9, 1e9)).astype(np.int64)
     left, top = np.maximum(corners[:, 0], 1) - 1, np.maximum(corners[:, 1], 1) - 1
     right, bottom = np.minimum(corners[:, 2], width), np.minimum(corners[:, 3], height)
     kept = np.flatnonzero((right - left >= 2) & (bottom - top >= 2))
-    sums = [_integral(image[top[k] : bottom[k], left[k] : right[k]]) for k in kept]
+    sums = [_row_sums(image[top[k] : bottom[k], left[k] : right[k]]) for k in kept]
     return _as_input([_area_means(one, (size, size)) for one in sums]), kept
 
 
-def _integral(picture: NDArray[np.uint8]) -> NDArray[np.int32]:
-    return np.asarray(cv2.integral(picture), dtype=np.int32)
+def _row_sums(picture: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """(H, W, 3) -> (H + 1, W, 3): the sum of all rows above each."""
+    sums = np.zeros((picture.shape[0] + 1, *picture.shape[1:]), dtype=np.int32)
+    np.cumsum(picture, axis=0, dtype=np.int32, out=sums[1:])
+    return sums
 
 
 def _area_means(sums: NDArray[np.int32], size: tuple[int, int]) -> Float:
-    """Means over `size` (h, w) even areas of a picture, of which `sums` (H + 1, W + 1, 3) is the integral: float32 (h, w, 3).
+    """Means over `size` (h, w) even areas of the picture that `sums` are the `_row_sums` of: float32 (h, w, 3).
 
     The areas are those of torch's adaptive average pooling, with which facenet-pytorch scales: whole pixels, shared at the borders.
     """
-    (y0, y1), (x0, x1) = (_borders(length - 1, parts) for length, parts in zip(sums.shape[:2], size, strict=True))
-    lower, upper = sums[y1], sums[y0]
-    total = lower[:, x1] - lower[:, x0] - upper[:, x1] + upper[:, x0]
-    return np.asarray(total / ((y1 - y0)[:, None] * (x1 - x0))[..., None], dtype=np.float32)
+    (y0, y1), (x0, x1) = _borders(sums.shape[0] - 1, size[0]), _borders(sums.shape[1], size[1])
+    total = np.zeros((sums.shape[1] + 1, size[0], sums.shape[2]), dtype=np.int32)
+    np.cumsum((sums[y1] - sums[y0]).transpose(1, 0, 2), axis=0, out=total[1:])
+    means = (total[x1] - total[x0]) / ((x1 - x0)[:, None] * (y1 - y0))[..., None]
+    return means.transpose(1, 0, 2).astype(np.float32)
 
 
 def _borders(length: int, parts: int) -> tuple[Index, Index]:
@@ -195,9 +200,17 @@ def _strongest(boxes: Float, score: Float, overlap: float) -> Index:
     return np.asarray(nms(torch.from_numpy(boxes), torch.from_numpy(score), overlap).numpy())
 
 
+def _is_new(boxes: Float, known: Float) -> NDArray[np.bool_]:
+    """Which of boxes (N, 4) are of none of the `known` ones (M, 4); one that holds a much smaller known one is."""
+    inside, area, other = _common(boxes, known)
+    same = (inside > KNOWN_SHARE * area) | (inside > KNOWN_IOU * (area + other - inside))
+    return np.logical_not(same.any(1))
+
+
 def _apart(boxes: Float) -> Index:
     """Which boxes (N, 4), the surest first, stay when no two may share more than OVERLAP of the smaller one."""
-    shared = _overlap(boxes, boxes)
+    inside, area, other = _common(boxes, boxes)
+    shared = inside / np.maximum(np.minimum(area, other), 1e-6)
     kept: list[int] = []
     for i in range(len(boxes)):
         if not (shared[i, kept] > OVERLAP).any():
@@ -205,11 +218,11 @@ def _apart(boxes: Float) -> Index:
     return np.array(kept, dtype=np.intp)
 
 
-def _overlap(boxes: Float, others: Float) -> Float:
-    """What boxes (N, 4) and (M, 4) have in common, as shares of the smaller one of each two: (N, M)."""
+def _common(boxes: Float, others: Float) -> tuple[Float, Float, Float]:
+    """The area (N, M) that each of boxes (N, 4) has in common with each of `others` (M, 4), and the areas (N, 1) and (M,) of both."""
     corner = np.minimum(boxes[:, None, 2:], others[None, :, 2:]) - np.maximum(boxes[:, None, :2], others[None, :, :2])
     area, other = ((part[:, 2:] - part[:, :2]).prod(1) for part in (boxes, others))
-    return np.asarray(np.clip(corner, 0, None).prod(2) / np.maximum(np.minimum(area[:, None], other), 1e-6), dtype=np.float32)
+    return np.clip(corner, 0, None).prod(2), area[:, None], other
 
 
 def _none() -> Detections:

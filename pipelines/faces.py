@@ -52,6 +52,8 @@ def find_faces(detector: FaceDetector, image: Image, known: list[Face] | None = 
     Where `known` faces are, nothing is looked for, which is most of the work: around a face lie most of the candidates.
     """
     scale = min(1.0, DETECT_WIDTH_PX / max(image.shape[:2]))
+    if min(image.shape[:2]) * scale < 1.0:
+        return []
     small = image if scale == 1.0 else cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     exact = np.array([image.shape[1] / small.shape[1], image.shape[0] / small.shape[0]], dtype=np.float32)
     smallest = int(np.clip(SMALLEST_FACE_PX * scale, *MIN_FACE_PX))

@@ -17,7 +17,7 @@ from models.encoder import FaceEncoder
 from models.eye import Eye
 from models.face_detector import FaceDetector
 from models.temporal import TemporalHead
-from pipelines.faces import CROP_VERSION
+from pipelines.faces import CROP_PX, CROP_VERSION
 from pipelines.verdict import ModelInfo
 
 SHIPPED_WEIGHTS: Final = "undercurrent-3.safetensors"
@@ -69,6 +69,8 @@ def load_model(weights: str | os.PathLike[str] | None = None, *, device: str = "
     checkpoint.restore(encoder, "encoder")
     checkpoint.restore(temporal, "temporal")
     checkpoint.restore(calibrator, "calibrator")
+    if encoder.dims.crop_px != CROP_PX:
+        raise WeightsError(f"{path.name} looks at crops of another size.", expected=f"{CROP_PX} px", got=f"{encoder.dims.crop_px} px")
     for net in (encoder, temporal, calibrator):
         net.eval().requires_grad_(False)
     return Model(

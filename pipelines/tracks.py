@@ -30,7 +30,7 @@ SAME_FACE_IOU: Final = 0.3
 # under 12 in the training clips, hard cuts between shots are above 30.
 CUT_LEVEL: Final = 28.0
 THUMBNAIL_PX: Final = 32
-# Pixels of the picture that are averaged along each side of a thumbnail's pixel: all of them cost 3 ms at 720p, these 0.2.
+# At least so many pixels are averaged along each side of a thumbnail's pixel: all of them cost 3 ms at 720p, these 0.2.
 SAMPLES: Final = 4
 # A prediction further ahead than this is a guess: search instead.
 PREDICT_AT_MOST_S: Final = 0.7
@@ -110,7 +110,11 @@ class FaceTracker:
             self._last_afresh_pts = frame.pts
             followed, unfollowed = self._find(frame, {})
         elif _is_due(self._last_find_pts, FIND_EVERY_S, frame):
-            followed, unfollowed = self._find(frame, followed)
+            # Whoever is followed on a doubtful look is looked for like anybody else, and lost if nobody is there.
+            sure = {track: face for track, face in followed.items() if face.confidence >= MIN_CONFIDENCE}
+            followed, unfollowed = self._find(frame, sure)
+            if unfollowed:
+                followed, unfollowed = self._find(frame, {})
         for track in self._tracks:
             if track.id in followed:
                 track.saw(followed[track.id], frame.pts, frame.time_base)

@@ -45,6 +45,7 @@ BREACHES = {
         "import av",
     ),
     "only models.face_detector imports facenet_pytorch": ("models/breach.py", "import facenet_pytorch"),
+    "only models.compiled imports onnxruntime": ("pipelines/breach.py", "import onnxruntime"),
 }
 
 

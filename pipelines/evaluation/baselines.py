@@ -1,8 +1,8 @@
 """What the liquid head must beat: heads trained on the same embeddings in the same way, and scores that know no time. See `time_sweep.py`.
 
-Every head gets the same sequences, re-timing, losses, steps, validation and number of trainings, of which the best by held-out
-pseudo-fakes is kept: the liquid head's are from as many seeds, a comparison head's from half as many at each of two learning rates. On
-disk they are one safetensors file: tensors and JSON.
+Every head gets the same sequences, re-timing, losses, steps, validation and (for even numbers of seeds) number of trainings, of which the
+best by held-out pseudo-fakes is kept: the liquid head's from as many seeds, a comparison head's from half of them at each of two rates.
+On disk they are one safetensors file: tensors and JSON.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ UNITS: Final = 32
 RATES: Final = (1e-3, 4e-3)
 TOP_SHARE: Final = 0.1
 AT_ONCE: Final = 64
-FORMAT: Final = "undercurrent-baselines-1"
+FORMAT: Final = "undercurrent-baselines-2"
 FRAMES_ALONE: Final = ("mean frame logit", "top tenth of frame logits")
 """Arms without a memory."""
 

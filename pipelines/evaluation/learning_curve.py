@@ -28,6 +28,7 @@ from pipelines.frames import read_frames
 from pipelines.media import Image
 from pipelines.quality import sharpness
 from pipelines.training.manifest import Record
+from pipelines.training.run_files import read_state, restore
 from pipelines.training.sequences import see
 
 LOOK_HZ: Final = 4.0
@@ -115,6 +116,7 @@ def learning_curve(run: Path, videos: list[CutVideo], *, on_snapshot: Callable[[
 
     Raises:
         SourceNotFound: there is no log, or a snapshot of it is missing.
+        UnsupportedMedia: a snapshot is of another version of the encoder.
     """
     log = run / "encoder.jsonl"
     if not log.is_file():
@@ -124,7 +126,8 @@ def learning_curve(run: Path, videos: list[CutVideo], *, on_snapshot: Callable[[
     points = []
     for line in (json.loads(text) for text in log.read_text().splitlines()):
         encoder = FaceEncoder()
-        encoder.load_state_dict(_snapshot(run / "snapshots" / f"encoder-{line['pairs']:08d}.pt"))
+        path = run / "snapshots" / f"encoder-{line['pairs']:08d}.pt"
+        restore(encoder, read_state(path), path)
         encoder.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         score = score_videos(encoder, videos, crop_px=line["crop_px"])
         macro, by_method = macro_auc(score, videos)
@@ -134,13 +137,6 @@ def learning_curve(run: Path, videos: list[CutVideo], *, on_snapshot: Callable[[
         if on_snapshot is not None:
             on_snapshot(points[-1])
     return points
-
-
-def _snapshot(path: Path) -> dict[str, torch.Tensor]:
-    if not path.is_file():
-        raise SourceNotFound("A snapshot is missing.", expected="one for each line of encoder.jsonl", got=f"no {path}")
-    tensors: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    return tensors
 
 
 def macro_auc(score: NDArray[np.float64], videos: list[CutVideo]) -> tuple[Estimate, dict[str, float]]:

@@ -260,6 +260,8 @@ def calibration_error_by_chance(p: ArrayLike, *, bins: int = 15, draws: int = 20
     reliability diagrams").
     """
     claimed, rng = np.asarray(p, dtype=np.float64), np.random.default_rng(seed)
+    if not len(claimed):
+        return float("nan")
     return float(np.mean([expected_calibration_error(claimed, rng.random(len(claimed)) < claimed, bins=bins) for _ in range(draws)]))
 
 

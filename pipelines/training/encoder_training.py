@@ -27,6 +27,7 @@ from pipelines.faces import CROP_PX
 from pipelines.training.encoder_data import FAKES_PER_FACE, FacePairs, PairBatch
 from pipelines.training.portraits import Portrait
 from pipelines.training.pseudo_fakes import FakeRecipe
+from pipelines.training.run_files import read_state, restore
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +169,9 @@ class _Run:
         """Go on from what `keep` wrote, if it did."""
         if not path.is_file():
             return
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        self.net.load_state_dict(state["net"])
-        self.averaged.load_state_dict(state["averaged"])
+        state = read_state(path)
+        restore(self.net, state["net"], path)
+        restore(self.averaged, state["averaged"], path)
         self.optimiser.load_state_dict(state["optimiser"])
         self.seconds, self.pairs, self.steps = float(state["seconds"]), int(state["pairs"]), int(state["steps"])
 

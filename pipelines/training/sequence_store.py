@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from pipelines.errors import SourceNotFound, UnsupportedMedia
 from pipelines.training.sequences import Sequence
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+"""2: embeddings in parts, of no fixed length."""
 _PER_FRAME: Final = ("t", "embedding", "artefact", "frame_label")
 
 

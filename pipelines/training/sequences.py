@@ -66,7 +66,7 @@ class Seen(NamedTuple):
 
 @torch.inference_mode()
 def see(encoder: FaceEncoder, crops: Image, *, batch: int = 16) -> Seen:
-    """Look at uint8 crops (T, 160, 160, 3)."""
+    """Look at uint8 crops (T, 160, 160, 3), in batches: fitting needs no bits that are alone in their row, as serving does (`eye.py`)."""
     device = next(encoder.parameters()).device
     outputs = []
     for start in range(0, len(crops), batch):
@@ -224,8 +224,14 @@ def fit_embedding(encoder: FaceEncoder, portraits: list[Portrait], *, crops: int
 
 
 def embedding_sizes(embedding: int) -> tuple[int, int, int, int]:
-    """How many components of an embedding each of `FaceEncoder.parts` gets: the cues all of theirs, the others a third of the rest each."""
-    cues = min(CUES + 1, embedding)
+    """How many components of an embedding each of `FaceEncoder.parts` gets: the cues all of theirs, the others a third of the rest each.
+
+    Raises:
+        ValueError: there are too few.
+    """
+    cues = CUES + 1
+    if embedding < cues + 3:
+        raise ValueError(f"embedding: expected at least {cues + 3} components, got {embedding}")
     third = (embedding - cues) // 3
     return third, third, embedding - cues - 2 * third, cues
 

@@ -24,7 +24,7 @@ from models.checkpoint import save_checkpoint
 from models.encoder import FaceEncoder
 from models.face_detector import FaceDetector
 from models.temporal import TemporalHead
-from pipelines.errors import ManifestError, SourceNotFound
+from pipelines.errors import ManifestError
 from pipelines.evaluation.evaluate import summarise_tracks
 from pipelines.evaluation.metrics import auc_interval
 from pipelines.faces import CROP_PX, CROP_VERSION
@@ -34,6 +34,7 @@ from pipelines.training.encoder_training import EncoderProgress, EncoderRecipe, 
 from pipelines.training.evidence import of_sequences, of_video
 from pipelines.training.manifest import TRAINING_TIERS, Record, digest, for_training, present, read_manifest, split_of
 from pipelines.training.portraits import DensePoints, Portrait, extract, load_portraits
+from pipelines.training.run_files import read_state, restore
 from pipelines.training.sequence_store import save_sequences
 from pipelines.training.sequences import Sequence, draw_pairs, fit_embedding, see
 from pipelines.training.temporal_training import TemporalProgress, TemporalRecipe, train_temporal
@@ -208,22 +209,16 @@ def _distances(encoder: FaceEncoder, portrait: Portrait) -> NDArray[np.float64]:
 def load_encoder(run: Path, *, embedded: bool = False) -> FaceEncoder:
     """The trained encoder of a run, frozen."""
     encoder = FaceEncoder()
-    encoder.load_state_dict(_tensors(run / ("encoder_embedded.pt" if embedded else "encoder.pt")))
+    path = run / ("encoder_embedded.pt" if embedded else "encoder.pt")
+    restore(encoder, read_state(path), path)
     return encoder.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
 def load_temporal(run: Path) -> TemporalHead:
     """The trained memory of a run, frozen."""
     head = TemporalHead()
-    head.load_state_dict(_tensors(run / "temporal.pt"))
+    restore(head, read_state(run / "temporal.pt"), run / "temporal.pt")
     return head.eval().requires_grad_(False)
-
-
-def _tensors(path: Path) -> dict[str, torch.Tensor]:
-    if not path.is_file():
-        raise SourceNotFound(f"{path.name} is missing.", expected="the file that the stage before writes", got=f"no {path}")
-    tensors: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    return tensors
 
 
 def _model(encoder: FaceEncoder, head: TemporalHead, calibrator: Calibrator) -> Model:

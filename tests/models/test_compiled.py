@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.compiled import CompiledNet, onnx_bytes
+from models.compiled import CompiledNet, _Hinges, onnx_bytes
 from models.encoder import EncoderDims, FaceEncoder
 from models.eye import Eye
 from models.face_detector import FaceDetector
@@ -73,4 +73,6 @@ def test_a_prelu_becomes_two_relus_with_the_same_bits() -> None:
     graph = onnx.load_from_string(onnx_bytes(net, x))
     assert "PRelu" not in {node.op_type for node in graph.graph.node}
     np.testing.assert_allclose(CompiledNet(net, x)(x.numpy())[0], net(x).detach().numpy(), atol=1e-6)
+    prelu = nn.PReLU(8)
+    assert torch.equal(_Hinges(prelu)(x.view(6, 8, 24)), prelu(x.view(6, 8, 24)))
     assert any(isinstance(module, nn.PReLU) for module in net.modules()), "the net itself stays as it is"

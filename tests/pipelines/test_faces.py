@@ -55,6 +55,16 @@ def test_find_and_refine_agree_on_a_large_picture(detector: FaceDetector) -> Non
     assert found[0].px == pytest.approx(refined.px, rel=0.1)
 
 
+@pytest.mark.parametrize("shape", [(3, 4000), (4000, 3), (1, 1), (13, 2000), (12, 12)])
+def test_pictures_of_any_shape_are_searched(detector: FaceDetector, shape: tuple[int, int]) -> None:
+    assert find_faces(detector, np.full((*shape, 3), 90, dtype=np.uint8)) == []
+
+
+def test_boxes_that_are_no_numbers_hold_no_face(detector: FaceDetector) -> None:
+    boxes = np.array([[np.nan] * 4, [-np.inf, -np.inf, np.inf, np.inf], [1e19, 1e19, 2e19, 2e19]], dtype=np.float32)
+    assert refine_faces(detector, face_frame(0.0), boxes) == {}
+
+
 def test_quality_names_its_reason(detector: FaceDetector) -> None:
     picture = face_frame(0.0)
     face = find_faces(detector, picture)[0]

@@ -228,6 +228,8 @@ def test_evaluate_judges_a_folder(tmp_path: Path) -> None:
     (tmp_path / "fake" / "swap").mkdir(parents=True)
     clips.face_clip(tmp_path / "real" / "a.mp4", seconds=1.5)
     clips.face_clip(tmp_path / "fake" / "swap" / "a.mp4", seconds=1.5)
+    with (tmp_path / "fake" / "swap" / "a.mp4").open("ab") as file:
+        file.write(b"\0\0\0\x08free")  # another file of the same pictures; the same file under two labels is refused
     done = run("evaluate", "--videos", tmp_path, "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
