@@ -35,6 +35,7 @@ SEED: Final = 31
 """Of pseudo-fakes that neither training nor calibration drew."""
 HARD_WEAR: Final = Worn(crf=35, scale=0.5, drop=0.5)
 MATCHED: Final = Worn(crf=28)
+AMONG: Final = ("all", "temporal", "partial")
 SHOWN: Final = {
     ("fps", "15"),
     ("fps", "10"),
@@ -187,6 +188,7 @@ def _times(sweep: TimeSweep, among: str) -> list[dict[str, Any]]:
     rows += [
         {"table": f"differences, {among}", "arm": one.arm, "less": one.other, "among": one.among, "AUC difference": str(one.auc)}
         for one in sweep.differences
+        if one.among in AMONG
     ]
     rows += [
         {"table": f"steadiness, {among}", "arm": one.arm, "moves, as a share of": one.other, "over 30, 15, 10 and 5 fps": str(one.ratio)}
