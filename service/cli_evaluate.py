@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from rich.console import Console
@@ -36,7 +36,12 @@ def evaluate_command(
     root: Annotated[Path, typer.Option(help="Where the pictures of --deepfakebench lie.")] = Path(),
     fps: Annotated[float, typer.Option(help="Pictures a second of --deepfakebench.")] = 25.0,
     label_map: Annotated[list[str], typer.Option(help="NAME=real or NAME=fake, for names of --deepfakebench that we do not know.")] = [],  # noqa: B006  # typer's form
-    split: Annotated[str, typer.Option(help="Which split of --deepfakebench.")] = "test",
+    split: Annotated[
+        str | None, typer.Option(help="Which split: of --deepfakebench (default: test), or train or holdout of --manifest.")
+    ] = None,
+    skip_missing: Annotated[
+        bool, typer.Option("--skip-missing", help="Leave out files of --manifest that are not there, and name them.")
+    ] = False,
     pairs: Annotated[int, typer.Option(help="How many pseudo-fakes, with --store.")] = 100,
     tier: Annotated[list[str], typer.Option(help="Which tiers of the manifest to judge.")] = ["validation"],  # noqa: B006
     weights: Annotated[Path | None, typer.Option(help="Another checkpoint than the shipped one.")] = None,
@@ -55,6 +60,7 @@ def evaluate_command(
     from pipelines.evaluation.evaluate import summarise
     from pipelines.evaluation.sources import read_deepfakebench, shared_identities
     from pipelines.model import load_model
+    from pipelines.training.manifest import Split
 
     console = Console(stderr=True)
     given = [manifest, videos, deepfakebench, store]
@@ -82,11 +88,14 @@ def evaluate_command(
         if fps <= 0:
             raise typer.BadParameter(f"expected a number above 0; got {fps:g}", param_hint="--fps")
         mapped = dict(_pair(one) for one in label_map)
+        split = split or "test"
         records, pictures = read_deepfakebench(deepfakebench, root, label_map=mapped, split=split, fps=fps)
         if shared := shared_identities(deepfakebench, split):
             console.print(f"{len(shared)} identities are in another split as well: {', '.join(shared)}", highlight=False)
     else:
-        records = _records(manifest, videos, tiers=tier)
+        if split is not None and (manifest is None or split not in get_args(Split)):
+            raise typer.BadParameter(f"expected {' or '.join(get_args(Split))}, of a manifest; got {split}", param_hint="--split")
+        records = _records(manifest, videos, tiers=tier, split=split, skip_missing=skip_missing, console=console)
     model = load_model(weights)
     # What was judged otherwise is no part of the same numbers, so every row says how it was judged.
     how = f"weights {model.info.weights_sha256[:16]}, hz {hz:g}, wear {wear or 'none'}" + (f", fps {fps:g}" if pictures else "")
@@ -116,16 +125,20 @@ def evaluate_command(
         raise typer.Exit(INTERRUPTED)
 
 
-def _records(manifest: Path | None, videos: Path | None, *, tiers: list[str]) -> list[Record]:
+def _records(
+    manifest: Path | None, videos: Path | None, *, tiers: list[str], split: str | None, skip_missing: bool, console: Console
+) -> list[Record]:
     from pipelines.errors import PipelineError
     from pipelines.evaluation.sources import check_labelled, videos_in
-    from pipelines.training.manifest import read_manifest
+    from pipelines.training.manifest import present, read_manifest, split_of
 
     if manifest is not None:
         listed = read_manifest(manifest)
-        records = [record for record in listed if record.tier in tiers and record.kind == "video"]
+        records = [record for record in listed if record.tier in tiers and record.kind == "video" and split in (None, split_of(record))]
         there = ", ".join(sorted({f"{record.kind} of tier {record.tier}" for record in listed})) or "none"
-        wanted = f"at least one labelled video of tier {' or '.join(tiers)}"
+        wanted = f"at least one labelled video of tier {' or '.join(tiers)}" + ("" if split is None else f" in split {split}")
+        if skip_missing:
+            records = present(records, skip_missing=True, on_missing=lambda record: console.print(f"missing, left out: {record.file}"))
     else:
         assert videos is not None
         records, there, wanted = videos_in(videos), "none", "real/*.mp4 or fake/<method>/*.mp4"

@@ -91,6 +91,31 @@ def test_contradictions_are_refused_by_name(folder: Path, tmp_path: Path) -> Non
     assert one_class.returncode == 3
 
 
+def test_missing_files_are_left_out_by_name_and_a_split_is_judged_alone(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.evaluation.evaluate.judge_video", lambda record, *_, **__: replace(PLAIN, **said_of(record)))
+    rows = [
+        {"file": str(folder / name), "kind": "video", "tier": "validation", "label": label, "identity": name, "split": split}
+        for name, label, split in (
+            ("real/a.mp4", "real", "holdout"),
+            ("real/b.mp4", "real", "train"),
+            ("fake/swap/a.mp4", "fake", "holdout"),
+            ("gone.mp4", "fake", "holdout"),
+        )
+    ]
+    listed = tmp_path / "m.json"
+    listed.write_text(json.dumps(rows))
+    refused = run("evaluate", "--manifest", listed)
+    assert refused.returncode == 3 and "gone.mp4" in refused.stderr
+    done = run("evaluate", "--manifest", listed, "--skip-missing", "--split", "holdout", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "missing, left out" in done.stderr and "gone.mp4" in done.stderr
+    assert [Path(score["file"]).name for score in json.loads(done.stdout)["scores"]] == ["a.mp4", "a.mp4"]
+    assert run("evaluate", "--manifest", listed, "--skip-missing", "--split", "test").returncode == 2
+    assert run("evaluate", "--videos", folder, "--split", "holdout").returncode == 2
+
+
 def test_one_class_is_measured_as_far_as_it_goes(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "a.mp4").write_bytes((folder / "real" / "a.mp4").read_bytes())
