@@ -34,10 +34,14 @@ def write_file(path: Path, content: bytes) -> None:
     Raises:
         OutputError: the file system refused, with its reason.
     """
+    part: Path | None = None
     try:
-        with tempfile.NamedTemporaryFile(dir=path.absolute().parent, delete=False) as part:
-            part.write(content)
-        Path(part.name).chmod(0o644)
-        Path(part.name).replace(path)
+        with tempfile.NamedTemporaryFile(dir=path.absolute().parent, delete=False) as file:
+            part = Path(file.name)
+            file.write(content)
+        part.chmod(0o644)
+        part.replace(path)
     except OSError as error:
+        if part is not None:
+            part.unlink(missing_ok=True)
         raise OutputError(f"{path} cannot be written.", expected="a writable file", got=error.strerror or str(error)) from error
