@@ -23,6 +23,7 @@ from tests.benchmarks import (
     bench_decode,
     bench_liquid,
     bench_liquid_gpu,
+    bench_peers,
     bench_seconds,
     bench_timeline,
     bench_walk,
@@ -34,6 +35,7 @@ from tests.support import ROOT
 RESULTS = Path(__file__).with_name("results.json")
 BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "walk": bench_walk.run,
+    "peers": bench_peers.run,
     "timeline": bench_timeline.run,
     "decode": bench_decode.run,
     "liquid": bench_liquid.run,

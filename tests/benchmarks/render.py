@@ -12,7 +12,7 @@ from rich.table import Table as RichTable
 from tests.benchmarks.bench_xor import PUBLISHED
 
 Rows = Sequence[dict[str, Any]]
-IN_README = ("walk", "timeline", "decode", "liquid", "seconds", "xor")
+IN_README = ("walk", "peers", "timeline", "decode", "liquid", "seconds", "xor")
 IN_MODEL_CARD = ("card", "ablation")
 TITLES = {
     "genuine": "Genuine deepfakes (tier `validation`), video level",
@@ -72,6 +72,8 @@ def tables(name: str, rows: Rows) -> list[Table]:
     match name:
         case "walk":
             return [_walk(row) for row in rows]
+        case "peers":
+            return [_peers(rows)]
         case "timeline":
             return [_timeline(rows)]
         case "decode":
@@ -100,6 +102,18 @@ def _walk(row: dict[str, Any]) -> Table:
         ("media seconds per CPU second", f"{row['media_s_per_cpu_s']:.1f}"),
     ]
     return Table(row["clip"], ("stage", "CPU-ms per frame judged"), tuple(cells))
+
+
+def _peers(rows: Rows) -> Table:
+    cells = [
+        (
+            row["pipeline"],
+            f"{row['cpu_ms_per_media_s']:.0f}",
+            *(f"{row[key]:.1f} x" if key in row else "" for key in ("over_decoding", "over_ours")),
+        )
+        for row in rows
+    ]
+    return Table("one face, 720p30", ("pipeline", "CPU-ms per second of media", "over decoding", "over ours"), tuple(cells))
 
 
 def _for_readme(name: str, rows: Rows) -> list[Table]:
