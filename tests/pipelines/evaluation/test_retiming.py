@@ -8,24 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.evaluation.retiming import CONDITIONS, Condition
-from pipelines.training.sequences import Sequence
-
-
-def _clip(size: int = 90, *, fps: float = 30.0, seed: int = 0, label: int = 0, kind: str = "real") -> Sequence:
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(size, 8)).astype(np.float32)
-    x /= np.linalg.norm(x, axis=1, keepdims=True)
-    t = 5.0 + np.arange(size) / fps
-    return Sequence(f"p{seed // 2}", label, kind, t, x, rng.normal(size=size).astype(np.float32), np.full(size, label, np.float32))
-
-
-def _condition(name: str, level: str) -> Condition:
-    return next(one for one in CONDITIONS if (one.name, one.level) == (name, level))
+from tests.pipelines.evaluation.retimed import sequence, timing
 
 
 @given(st.sampled_from(CONDITIONS), st.integers(4, 200), st.floats(1.0, 120.0), st.integers(0, 5))
 def test_what_is_kept_keeps_its_picture_and_but_for_two_its_time(condition: Condition, size: int, fps: float, seed: int) -> None:
-    clip = _clip(size, fps=fps, seed=seed)
+    clip = sequence(size, fps=fps, seed=seed)
     seen = condition.apply(clip, seed)
     assert len(seen.t) == len(seen.embedding) == len(seen.artefact) == len(seen.frame_label) >= 4
     assert (np.diff(seen.t) > 0).all()
@@ -39,21 +27,21 @@ def test_what_is_kept_keeps_its_picture_and_but_for_two_its_time(condition: Cond
 
 
 def test_levels_do_what_they_say() -> None:
-    clip = _clip(3000)
-    assert len(_condition("fps", "10").apply(clip).t) == pytest.approx(1000, abs=2)
-    assert len(_condition("dropped", "75%").apply(clip).t) == pytest.approx(750, abs=80)
-    long, short = (np.diff(_condition("bursts lost, mean frames", level).apply(clip).t) * 30 - 1 for level in ("15", "5"))
+    clip = sequence(3000)
+    assert len(timing("fps", "10").apply(clip).t) == pytest.approx(1000, abs=2)
+    assert len(timing("dropped", "75%").apply(clip).t) == pytest.approx(750, abs=80)
+    long, short = (np.diff(timing("bursts lost, mean frames", level).apply(clip).t) * 30 - 1 for level in ("15", "5"))
     assert long[long > 0.5].mean() > 2 * short[short > 0.5].mean()
-    steady, wild = (np.diff(_condition("jitter, cv", level).apply(clip).t) for level in ("0.2", "1.0"))
+    steady, wild = (np.diff(timing("jitter, cv", level).apply(clip).t) for level in ("0.2", "1.0"))
     assert wild.std() > 1.7 * steady.std()
-    again = _condition("shown again", "25%").apply(clip)
+    again = timing("shown again", "25%").apply(clip)
     assert (np.diff(again.embedding, axis=0) == 0).all(1).mean() == pytest.approx(0.25, abs=0.04)
     np.testing.assert_array_equal(again.t, clip.t)
-    assert np.diff(_condition("wrong timestamps", "10 fps as 25").apply(clip).t) == pytest.approx(0.04)
-    assert np.ptp(_condition("speed", "x2.0").apply(clip).t) == pytest.approx(np.ptp(clip.t) / 2)
+    assert np.diff(timing("wrong timestamps", "10 fps as 25").apply(clip).t) == pytest.approx(0.04)
+    assert np.ptp(timing("speed", "x2.0").apply(clip).t) == pytest.approx(np.ptp(clip.t) / 2)
 
 
 def test_a_real_clip_and_its_fake_lose_the_same_frames() -> None:
-    real, fake = _clip(seed=0), _clip(seed=1, label=1)
+    real, fake = sequence(seed=0), sequence(seed=1, label=1)
     for condition in CONDITIONS:
         np.testing.assert_array_equal(condition.apply(real).t, condition.apply(fake).t)

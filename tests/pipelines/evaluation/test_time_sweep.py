@@ -17,11 +17,12 @@ from pipelines.evaluation.baselines import BASELINES, Trained, scorers
 from pipelines.evaluation.retiming import AS_IT_IS, CONDITIONS, Condition
 from pipelines.evaluation.time_sweep import TimeSweep, sequences_of, sweep_time
 from pipelines.frames import read_frames
-from pipelines.model import Model, load_model, shipped_weights
+from pipelines.model import Model, load_model
 from pipelines.training.evidence import of_sequences
 from pipelines.training.manifest import Record
 from pipelines.training.sequences import Sequence
 from tests import clips as videos
+from tests.pipelines.evaluation.retimed import sequence, timing
 
 RATES = tuple(one for one in CONDITIONS if one.name == "fps" and one.level in ("30", "15", "10", "5"))
 
@@ -113,8 +114,6 @@ def test_nothing_that_is_no_number_reaches_the_json() -> None:
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    if not shipped_weights().is_file():
-        pytest.skip("there are no shipped weights")
     return load_model()
 
 
@@ -142,37 +141,25 @@ def test_a_video_without_a_face_is_left_out_and_still_counted_on_the_way(model: 
     assert sequences_of([record], model, on_video=seen.append) == [] and seen == [1]
 
 
-def _clip(size: int = 90, *, fps: float = 30.0, seed: int = 0, label: int = 0, kind: str = "real") -> Sequence:
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(size, 8)).astype(np.float32)
-    x /= np.linalg.norm(x, axis=1, keepdims=True)
-    t = 5.0 + np.arange(size) / fps
-    return Sequence(f"p{seed // 2}", label, kind, t, x, rng.normal(size=size).astype(np.float32), np.full(size, label, np.float32))
-
-
-def _condition(name: str, level: str) -> Condition:
-    return next(one for one in CONDITIONS if (one.name, one.level) == (name, level))
-
-
 def test_a_head_blind_to_time_does_not_notice_wrong_timestamps_and_the_others_do() -> None:
     torch.manual_seed(0)
     head = TemporalHead(inputs=8)
     trained = [Trained(name, make(8), 0.5, 1e-3, 1) for name, make in BASELINES.items()]
-    clips = [_clip(seed=seed, label=seed % 2) for seed in range(4)]
-    found = sweep_time(clips, scorers(head, Calibrator(), trained), conditions=(_condition("speed", "x2.0"),), resamples=20)
+    clips = [sequence(seed=seed, label=seed % 2) for seed in range(4)]
+    found = sweep_time(clips, scorers(head, Calibrator(), trained), conditions=(timing("speed", "x2.0"),), resamples=20)
     drift = {row.arm: row.drift for row in found.rows if row.condition == "speed"}
     assert drift["GRU without dt"] == drift["top tenth of frame logits"] == 0
     assert min(drift[name] for name in ("liquid", "GRU with dt", "LSTM with dt", "CfC")) > 1e-4
 
 
 def test_a_sweep_tells_what_was_lost_and_who_is_better_among_temporal_fakes() -> None:
-    clips = [_clip(seed=seed, label=seed % 2, kind="drift" if seed % 2 else "real") for seed in range(12)]
+    clips = [sequence(seed=seed, label=seed % 2, kind="drift" if seed % 2 else "real") for seed in range(12)]
     arms = {
         "none": lambda seen: np.array([float(one.t[-1]) for one in seen]) * 0,
         "oracle": lambda seen: np.array([float(one.label) for one in seen]),
         "count": lambda seen: np.array([float(len(one.t)) for one in seen]) + np.arange(len(seen)),
     }
-    found = sweep_time(clips, arms, conditions=(_condition("fps", "15"),), resamples=50)
+    found = sweep_time(clips, arms, conditions=(timing("fps", "15"),), resamples=50)
     assert {(row.arm, row.condition) for row in found.rows} == {(arm, name) for arm in arms for name in (AS_IT_IS.name, "fps")}
     by = {(row.arm, row.condition): row for row in found.rows}
     assert by["oracle", "fps"].auc.value == 1.0 and by["oracle", "fps"].drift == 0
