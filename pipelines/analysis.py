@@ -16,18 +16,16 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from models.calibration import probability
 from models.checkpoint import WeightsError
-from models.encoder import EncoderOutput
 from models.explanation import explain
 from models.liquid import LiquidCell
-from models.temporal import TemporalState
 from pipelines.cropper import Cropper
 from pipelines.errors import AnalysisCancelled, TimestampError
 from pipelines.faces import Face
 from pipelines.frames import read_frames
+from pipelines.inference import Impression, Inference, Look, Seat
 from pipelines.judgement import Judge, Moment, Sighting, TrackRecord
 from pipelines.media import Frame, Image, Limits, Reader
 from pipelines.model import Model, load_model
@@ -68,9 +66,9 @@ class _Kept:
     """Each (1, E)."""
     pts: list[int] = field(default_factory=list)
 
-    def keep(self, embedding: Tensor, pts: int) -> None:
+    def keep(self, embedding: NDArray[np.float32], pts: int) -> None:
         if len(self.pts) < KEPT_MOMENTS:
-            self.embeddings.append(embedding.cpu().numpy())
+            self.embeddings.append(embedding)
             self.pts.append(pts)
 
 
@@ -78,7 +76,8 @@ class _Kept:
 class _Memory:
     """What the model remembers of one track."""
 
-    state: TemporalState
+    slot: int
+    """Where the seat keeps it."""
     artefact: float | None = None
     last_pts: int | None = None
     kept: _Kept | None = None
@@ -90,6 +89,7 @@ class Analysis:
 
     Args:
         model: judges.
+        seat: who asks the nets, and keeps the memories; None asks them here and now. An Engine's seats share its nets with other streams.
         clock: counts CPU time.
         explain: keep the embeddings of each face in view, and of the most suspicious one that left, for `explained`.
 
@@ -97,7 +97,7 @@ class Analysis:
         WeightsError: `explain`, but the evidence of these weights adds up to nothing.
     """
 
-    def __init__(self, model: Model, *, clock: StageClock | None = None, explain: bool = False) -> None:
+    def __init__(self, model: Model, *, seat: Seat | None = None, clock: StageClock | None = None, explain: bool = False) -> None:
         if explain and not isinstance(model.temporal.evidence, LiquidCell):
             raise WeightsError(
                 "These weights cannot be explained: their evidence is no sum over moments.",
@@ -108,6 +108,7 @@ class Analysis:
         self.clock = clock or StageClock()
         self.explains = explain
         self.scores: list[Score] = []
+        self._seat = Inference(model, clock=self.clock) if seat is None else seat
         self._cropper = Cropper(model.detector, clock=self.clock)
         self._memories: dict[int, _Memory] = {}
         self._left: tuple[_Suspicion, _Kept] | None = None
@@ -127,14 +128,11 @@ class Analysis:
         for track in cropped.ended:
             self._forget(track)
         reasons = list(cropped.reasons)
-        with self.clock.stage("encoder"):
-            looked = self._look(cropped.crops, [i for i, reason in enumerate(reasons) if reason is None])
-        for i, output in looked.items():
-            if not self.model.calibrator.familiar(float(output.distance)):
+        chosen = [i for i, reason in enumerate(reasons) if reason is None]
+        judged = self._judge(frame, [cropped.seen[i].track for i in chosen], [cropped.crops[i] for i in chosen])
+        for i in chosen:
+            if cropped.seen[i].track not in judged:
                 reasons[i] = "out_of_distribution"
-        usable = [i for i, reason in enumerate(reasons) if reason is None]
-        with self.clock.stage("memory"):
-            judged = self._remember(frame, [cropped.seen[i] for i in usable], [looked[i] for i in usable])
         scores = [
             self._score(frame, seen, crop, reason, judged.get(seen.track))
             for seen, crop, reason in zip(cropped.seen, cropped.crops, reasons, strict=True)
@@ -142,6 +140,11 @@ class Analysis:
         self._sightings.append(Sighting(frame.pts, tuple(judged), _reason_of_frame(cropped.seen, reasons), sparse))
         self.scores += scores
         return scores
+
+    def close(self) -> None:
+        """Give all memories back to the seat: nothing can be pushed after it, all else may still be asked. May be called twice."""
+        for track in list(self._memories):
+            self._forget(track)
 
     def finish(self, *, duration_s: float | None = None) -> Verdict:
         """The Verdict over all that was pushed; may be asked at any moment of a live stream.
@@ -189,7 +192,10 @@ class Analysis:
 
     def _forget(self, track: int) -> None:
         memory = self._memories.pop(track, None)
-        if memory is not None and memory.kept is not None:
+        if memory is None:
+            return
+        self._seat.release(memory.slot)
+        if memory.kept is not None:
             suspicion = self._suspicion(memory.kept)
             if self._left is None or suspicion > self._left[0]:
                 self._left = suspicion, memory.kept
@@ -216,49 +222,43 @@ class Analysis:
                 "A frame is older than the one before it.", expected=f"pts >= {self._sightings[-1].pts}", got=str(frame.pts)
             )
 
-    def _look(self, crops: tuple[Image, ...], chosen: list[int]) -> dict[int, EncoderOutput]:
-        if not chosen:
-            return {}
-        seen = self.model.eye(np.stack([crops[i] for i in chosen]))
-        return {i: EncoderOutput(*(part[row : row + 1] for part in seen)) for row, i in enumerate(chosen)}
-
-    @torch.inference_mode()
-    def _remember(self, frame: Frame, seen: list[Observation], outputs: list[EncoderOutput]) -> dict[int, _Judged]:
-        """One batched step of the memory over all tracks in view, each with its own dt."""
-        if not seen:
-            return {}
-        memories = [self._memories.setdefault(one.track, self._fresh(one.track)) for one in seen]
+    def _judge(self, frame: Frame, tracks: list[int], crops: list[Image]) -> dict[int, Judged]:
+        """See and remember one crop of each of `tracks`, each with its own dt; those that are of no familiar face are missing."""
+        memories = [self._memories.get(track) or self._fresh(track) for track in tracks]
         # Subtract in ticks, convert once: fp32 seconds are 6 % wrong after a day.
         dts = [None if memory.last_pts is None else float((frame.pts - memory.last_pts) * frame.time_base) for memory in memories]
-        dt = torch.tensor([[float("inf") if gap is None else gap] for gap in dts], dtype=torch.float32, device=self.model.device)
-        state = TemporalState(*(torch.cat(parts) for parts in zip(*(memory.state for memory in memories), strict=True)))
-        output, state = self.model.temporal.step(torch.cat([one.embedding for one in outputs]), state, dt)
-        judged: dict[int, _Judged] = {}
-        for row, (one, memory, gap) in enumerate(zip(seen, memories, dts, strict=True)):
-            memory.state = state.gather(torch.tensor([row], device=dt.device))
-            memory.artefact = self.model.calibrator.smooth(memory.artefact, float(outputs[row].logit), gap or 0.0)
-            memory.last_pts = frame.pts
-            if memory.kept is not None:
-                memory.kept.keep(outputs[row].embedding, frame.pts)
-            temporal = float(output.logit[row])
-            judged[one.track] = _Judged(
-                moment=Moment(
-                    pts=frame.pts,
-                    artefact=memory.artefact,
-                    temporal=temporal,
-                    logit=self.model.calibrator.logit(memory.artefact, temporal),
-                    tau_s=_percentiles(output.tau[row]),
-                ),
-                dt=gap,
-                surprise=None if gap is None else float(output.surprise[row]) / float(self.model.calibrator.surprise_unit),
-                boundary=_heat(outputs[row].blend_map),
-            )
+        looks = [Look(crop, memory.slot, float("inf") if dt is None else dt) for crop, memory, dt in zip(crops, memories, dts, strict=True)]
+        judged: dict[int, Judged] = {}
+        for track, dt, impression in zip(tracks, dts, self._seat.judge(looks), strict=True):
+            if impression.remembered is not None:
+                judged[track] = self._keep(frame, track, dt, impression)
         return judged
 
-    def _fresh(self, track: int) -> _Memory:
-        return _Memory(self.model.temporal.init(1), kept=_Kept(track) if self.explains else None)
+    def _keep(self, frame: Frame, track: int, dt: float | None, impression: Impression) -> Judged:
+        calibrator, memory, remembered = self.model.calibrator, self._memories[track], impression.remembered
+        assert remembered is not None
+        memory.artefact = calibrator.smooth(memory.artefact, impression.artefact, dt or 0.0)
+        memory.last_pts = frame.pts
+        if memory.kept is not None:
+            memory.kept.keep(impression.embedding, frame.pts)
+        return Judged(
+            moment=Moment(
+                pts=frame.pts,
+                artefact=memory.artefact,
+                temporal=remembered.logit,
+                logit=calibrator.logit(memory.artefact, remembered.logit),
+                tau_s=_percentiles(remembered.tau_s),
+            ),
+            dt=dt,
+            surprise=None if dt is None else remembered.surprise / float(calibrator.surprise_unit),
+            boundary=impression.boundary,
+        )
 
-    def _score(self, frame: Frame, seen: Observation, crop: Image, reason: ReasonCode | None, judged: _Judged | None) -> Score:
+    def _fresh(self, track: int) -> _Memory:
+        memory = self._memories[track] = _Memory(self._seat.acquire(), kept=_Kept(track) if self.explains else None)
+        return memory
+
+    def _score(self, frame: Frame, seen: Observation, crop: Image, reason: ReasonCode | None, judged: Judged | None) -> Score:
         record = self._records.setdefault(seen.track, TrackRecord(seen.track, frame.pts, frame.pts))
         record.last_pts = frame.pts
         record.observations += 1
@@ -287,7 +287,9 @@ class Analysis:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Judged:
+class Judged:
+    """One face at one moment, judged."""
+
     moment: Moment
     dt: float | None
     surprise: float | None
@@ -365,11 +367,6 @@ def _reason_of_frame(seen: tuple[Observation, ...], reasons: list[ReasonCode | N
     return reasons[max(range(len(seen)), key=px)]
 
 
-def _percentiles(tau: Tensor) -> tuple[float, float, float]:
-    low, middle, high = np.percentile(tau.cpu().numpy(), [5, 50, 95])
+def _percentiles(tau: NDArray[np.float32]) -> tuple[float, float, float]:
+    low, middle, high = np.percentile(tau, [5, 50, 95])
     return float(low), float(middle), float(high)
-
-
-def _heat(blend_map: Tensor) -> NDArray[np.uint8]:
-    """The seam map (1, 2, h, w) of logits as uint8 (h, w), 255 for a certain seam."""
-    return np.asarray(torch.sigmoid(blend_map[0, 1]).mul(255).round().to(torch.uint8).cpu().numpy())

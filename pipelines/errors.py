@@ -19,6 +19,7 @@
     |   |-- DecoderCrashed        the decode child died of this input
     |   `-- DecoderStalled        the decode child gave no answer in time and was killed
     |-- TimestampError          a pushed frame goes backwards in time or changes its time base
+    |-- ModelFailed             the nets raised on a picture, or said nothing finite
     |-- OutputError             a result file cannot be written
     |-- NothingToShow           no aligned face is there that the request could be shown on
     `-- AnalysisCancelled       the caller asked to stop
@@ -128,6 +129,11 @@ class DecoderStalled(DecodeError):
 class TimestampError(PipelineError):
     slug = "bad-timestamp"
     title = "Frames must come in the order of their timestamps"
+
+
+class ModelFailed(PipelineError):
+    slug = "model-failed"
+    title = "The nets failed"
 
 
 class OutputError(PipelineError):

@@ -24,6 +24,8 @@ FIND_EVERY_S: Final = 0.5
 AFRESH_EVERY_S: Final = 2.0
 FORGET_AFTER_S: Final = 2.0
 MAX_FACES: Final = 20
+MAX_TRACKS: Final = 64
+"""Faces of one stream that are remembered at once, in view or not; of those out of view the longest unseen are given up first."""
 MIN_CONFIDENCE: Final = 0.92
 SAME_FACE_IOU: Final = 0.3
 # Mean change of 32 x 32 grey thumbnails between neighbouring analysed frames, in grey levels of 255: hand-held talking heads stay
@@ -120,6 +122,7 @@ class FaceTracker:
                 track.saw(followed[track.id], frame.pts, frame.time_base)
             elif track.visible:
                 track.unseen_since = frame.pts
+        ended += self._crowded_out()
         seen = tuple(Observation(track, face) for track, face in sorted(followed.items()))
         return Observations(seen=seen, ended=tuple(ended), cut=cut, unfollowed=unfollowed)
 
@@ -162,6 +165,13 @@ class FaceTracker:
                 matched[j] = self._born(face, frame)
             followed[matched[j].id] = face
         return followed, beyond
+
+    def _crowded_out(self) -> list[int]:
+        """Forget whom there is no room to remember; faces that flicker would else be a new track at each look."""
+        hidden = sorted((track.unseen_since, track.id) for track in self._tracks if track.unseen_since is not None)
+        gone = {track for _, track in hidden[: max(0, len(self._tracks) - MAX_TRACKS)]}
+        self._tracks = [track for track in self._tracks if track.id not in gone]
+        return sorted(gone)
 
     def _born(self, face: Face, frame: Frame) -> _Track:
         track = _Track(self._next_id, face.box, np.zeros(2, dtype=np.float32), frame.pts)

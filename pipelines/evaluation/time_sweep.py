@@ -16,15 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from models.encoder import EncoderOutput
-from pipelines.analysis import Analysis
+from pipelines.analysis import Analysis, Judged
 from pipelines.evaluation.baselines import FRAMES_ALONE, Scorer
 from pipelines.evaluation.metrics import Estimate, auc_difference, auc_interval, bootstrap, mean_of
 from pipelines.evaluation.retiming import AS_IT_IS, CONDITIONS, Condition
 from pipelines.frames import read_frames
+from pipelines.inference import Impression
 from pipelines.media import Frame
 from pipelines.model import Model
-from pipelines.tracks import Observation
 from pipelines.training.manifest import Record
 from pipelines.training.sequences import Sequence
 
@@ -205,11 +204,9 @@ class _Recorded(Analysis):
         super().__init__(model)
         self.looks: dict[int, list[_Look]] = {}
 
-    def _remember(self, frame: Frame, seen: list[Observation], outputs: list[EncoderOutput]) -> dict[int, Any]:
-        for one, output in zip(seen, outputs, strict=True):
-            look = _Look(frame.t, output.embedding[0].cpu().numpy(), float(output.logit))
-            self.looks.setdefault(one.track, []).append(look)
-        return super()._remember(frame, seen, outputs)
+    def _keep(self, frame: Frame, track: int, dt: float | None, impression: Impression) -> Judged:
+        self.looks.setdefault(track, []).append(_Look(frame.t, impression.embedding[0], impression.artefact))
+        return super()._keep(frame, track, dt, impression)
 
 
 def _differences(

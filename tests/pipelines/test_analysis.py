@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.analysis import Analysis, Model, Progress, analyse, load_model
+from pipelines.analysis import Analysis, Model, Progress, analyse
 from pipelines.errors import AnalysisCancelled, TimestampError
 from pipelines.frames import read_frames
 from pipelines.media import Frame, FrameFlag
@@ -18,11 +18,6 @@ from tests import clips
 from tests.support import require
 
 MS = Fraction(1, 1000)
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return load_model()
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.analysis import Model, analyse, load_model
+from pipelines.analysis import Model, analyse
 from pipelines.errors import (
     EmptySource,
     MediaTooLarge,
@@ -26,11 +26,6 @@ from pipelines.errors import (
 from pipelines.frames import probe, read_frames
 from pipelines.media import Limits
 from tests import clips
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return load_model()
 
 
 def _text(path: Path) -> Path:

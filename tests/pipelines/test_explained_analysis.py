@@ -14,17 +14,12 @@ import pipelines.analysis
 from models.checkpoint import WeightsError
 from models.explanation import Explanation
 from models.temporal import TemporalHead
-from pipelines.analysis import Analysis, Model, analyse, load_model
+from pipelines.analysis import Analysis, Model, analyse
 from pipelines.media import Frame
 from pipelines.verdict import ExplainedTrack
 from tests import clips
 
 MS = Fraction(1, 1000)
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return load_model()
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,6 @@ from models.checkpoint import WeightsError, load_checkpoint, save_checkpoint
 from pipelines.model import Model, load_model, shipped_weights
 
 
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return load_model()
-
-
 @pytest.mark.parametrize(
     ("dims", "said"),
     [

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.analysis import Model, analyse, load_model
+from pipelines.analysis import Model, analyse
 from pipelines.errors import AnalysisCancelled
 from pipelines.frames import read_frames
 from pipelines.media import Image
@@ -16,11 +16,6 @@ from tests.clips import empty_frame, face_frame, regular_pts, write_clip
 
 GROUP_S = 2
 FPS = 12
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return load_model()
 
 
 @pytest.fixture(scope="module")

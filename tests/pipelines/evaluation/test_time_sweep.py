@@ -17,7 +17,7 @@ from pipelines.evaluation.baselines import BASELINES, Trained, scorers
 from pipelines.evaluation.retiming import AS_IT_IS, CONDITIONS, Condition
 from pipelines.evaluation.time_sweep import TimeSweep, sequences_of, sweep_time
 from pipelines.frames import read_frames
-from pipelines.model import Model, load_model
+from pipelines.model import Model
 from pipelines.training.evidence import of_sequences
 from pipelines.training.manifest import Record
 from pipelines.training.sequences import Sequence
@@ -110,11 +110,6 @@ def test_nothing_that_is_no_number_reaches_the_json() -> None:
 
     assert all(math.isfinite(number) for number in numbers(found))
     assert found["rows"][0]["drift"] is None, "a score that is always the same has no unit"
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return load_model()
 
 
 def test_sequences_are_what_serving_saw(model: Model, tmp_path: Path) -> None:
