@@ -148,6 +148,10 @@ class FrameSource:
         """Let go of the file or connection; may be called twice."""
         self._opened.close()
 
+    def look(self, hz: float | None) -> None:
+        """Another rate from the next frame on; see `pipelines.media.Frames`."""
+        self._sampler.look(hz)
+
     @property
     def cpu_s(self) -> float:
         """CPU seconds that another process spent on this source: none, it is decoded here."""

@@ -121,6 +121,10 @@ class Frames(Protocol):
     def __iter__(self) -> Iterator[Frame]: ...
     def close(self) -> None: ...
 
+    def look(self, hz: float | None) -> None:
+        """Another rate from one of the next frames on, `hz` a second of media (None: all); may be asked by another thread than reads."""
+        ...
+
     @property
     def report(self) -> TimeReport:
         """How the source keeps time; whole once it was read to its end."""

@@ -17,18 +17,25 @@ class Sampler:
     """
 
     def __init__(self, hz: float | None) -> None:
-        if hz is not None and not hz > 0:
+        self._last: Fraction | None = None
+        """Seconds of the frame that was kept last."""
+        self.look(hz)
+
+    def look(self, hz: float | None) -> None:
+        """Another rate from the next frame on; may be called by another thread than asks.
+
+        Raises:
+            ValueError: it is no rate.
+        """
+        if hz is not None and not 0 < hz < float("inf"):
             raise ValueError(f"hz must be positive or None; got {hz}")
         self._hz = None if hz is None else Fraction(hz).limit_denominator(1_000_000)
-        self._slot: int | None = None
 
     def wants(self, pts: int, time_base: Fraction) -> bool:
         """Whether the frame at `pts` is to be looked at; call once for each frame, in order."""
-        if self._hz is None:
-            return True
-        rounded = time_base / 2 if time_base <= CLOCK_TICK_S else 0
-        slot = ((pts * time_base + rounded) * self._hz).__floor__()
-        if self._slot is not None and slot <= self._slot:
+        hz = self._hz
+        at = pts * time_base + (time_base / 2 if time_base <= CLOCK_TICK_S else 0)
+        if hz is not None and self._last is not None and (at * hz).__floor__() <= (self._last * hz).__floor__():
             return False
-        self._slot = slot
+        self._last = at
         return True

@@ -15,6 +15,7 @@ import signal
 import socket
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -26,7 +27,7 @@ from pipelines.errors import DecoderCrashed, MediaTooLarge
 from pipelines.frames import read_frames
 from pipelines.media import FrameCounts, Image
 from service.media_lock import die_with_parent, lock_up
-from service.media_wire import FRAME_SLOTS, READY, Alive, Ended, Message, Opened, Refused, Request, shown
+from service.media_wire import FRAME_SLOTS, RATE, READY, Alive, Ended, Message, Opened, Refused, Request, shown
 
 PULSE_S: Final = 0.5
 FAULT: Final = 70  # EX_SOFTWARE of sysexits.h: a mistake of ours, with its traceback on stderr
@@ -137,9 +138,14 @@ class _Slots:
         self._memory, self._slot_bytes, self._talk = memory, slot_bytes, talk
         self._free = list(range(FRAME_SLOTS))
         self._given: tuple[int, Image] | None = None
+        self.on_rate: Callable[[float | None], None] = lambda _hz: None
+        """Told of another rate when one is asked for; nobody else reads what the parent says."""
 
     def take(self, height: int, width: int) -> Image:
         """The memory of a slot that the parent does not hold; waits for one."""
+        with suppress(BlockingIOError):
+            while True:
+                self._hear(socket.MSG_DONTWAIT)
         slot = self._given[0] if self._given is not None else self._next()
         image = np.frombuffer(self._memory, np.uint8, height * width * 3, slot * self._slot_bytes).reshape(height, width, 3)
         self._given = (slot, image)
@@ -155,11 +161,18 @@ class _Slots:
 
     def _next(self) -> int:
         while not self._free:
-            given_back = self._talk.recv(1)
-            if not given_back:
-                raise BrokenPipeError
-            self._free.append(given_back[0])
+            self._hear()
         return self._free.pop()
+
+    def _hear(self, flags: int = 0) -> None:
+        said = self._talk.recv(RATE.size, flags)
+        if not said:
+            raise BrokenPipeError
+        if len(said) == RATE.size:
+            (hz,) = RATE.unpack(said)
+            self.on_rate(None if hz == float("inf") else hz)
+        else:
+            self._free.append(said[0])
 
 
 class _Child:
@@ -183,6 +196,7 @@ class _Child:
             pool=self._slots,
         ) as frames:
             self._counts = frames.counts
+            self._slots.on_rate = frames.look
             _say(self._talk, Opened(media=frames.media))
             for frame in frames:
                 _say(self._talk, shown(frame, self._slots.slot_of(frame.image), frames.counts.decoded))

@@ -40,6 +40,7 @@ from pipelines.time_report import TimeReport
 from service.media_wire import (
     FRAME_SLOTS,
     MAX_MESSAGE_BYTES,
+    RATE,
     READY,
     Alive,
     Ended,
@@ -426,6 +427,12 @@ class SandboxedFrames:
                     return
                 case other:
                     raise self._untrue(other)
+
+    def look(self, hz: float | None) -> None:
+        """Another rate from one of the next frames on; see `pipelines.media.Frames`."""
+        Sampler(hz)  # raises for a rate that is none
+        with suppress(OSError):  # it has ended, or hears nothing; then the rate is of no use either
+            self._child.talk.send(RATE.pack(float("inf") if hz is None else hz), socket.MSG_DONTWAIT)
 
     @property
     def pid(self) -> int:

@@ -1,11 +1,12 @@
 """What the decode child and its parent say to each other: JSON both ways, checked by the parent, because the child reads hostile media.
 
 Frames travel beside it in shared memory (`FRAME_SLOTS` slots of the largest picture allowed); `Shown` says which slot holds one, and the
-parent answers with the slot's number as one byte when it has copied it.
+parent answers with the slot's number as one byte when it has copied it. Eight bytes from the parent are another rate (`RATE`).
 """
 
 from __future__ import annotations
 
+import struct
 from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
@@ -15,6 +16,8 @@ from pipelines.time_report import Provenance, TimeReport
 
 FRAME_SLOTS: Final = 4
 MAX_MESSAGE_BYTES: Final = 256 * 1024
+RATE: Final = struct.Struct("<d")
+"""Frames a second of media that the parent wants from now on; infinite for all."""
 READY: Final = b"ready"  # what the zygote says once it can fork
 
 

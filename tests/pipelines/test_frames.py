@@ -176,3 +176,24 @@ def test_nvdec_gives_the_same_times_and_nearly_the_same_pictures(tmp_path: Path)
             assert a.pts == b.pts
             assert np.abs(a.image.astype(int) - b.image.astype(int)).mean() < 4.0
     assert hard.media.decode_backend == "cuda"
+
+
+def test_another_rate_holds_from_the_next_frame_on(tmp_path: Path) -> None:
+    sampler, kept = Sampler(12), []
+    for i in range(90):
+        if i in (30, 60):
+            sampler.look(4 if i == 30 else None)
+        if sampler.wants(i, Fraction(1, 30)):
+            kept.append(i)
+    assert kept == [0, 3, 5, 8, 10, 13, 15, 18, 20, 23, 25, 28, 30, 38, 45, 53, *range(60, 90)]
+    path = face_clip(tmp_path / "a.mp4", seconds=2.0, fps=24.0)
+    with read_frames(path, hz=4) as source:
+        times = []
+        for frame in source:
+            times.append(frame.t)
+            if len(times) == 4:
+                source.look(None)
+    assert len(times) == 4 + 24 + 24 - 19 and times[:4] == [0.0, 0.25, 0.5, 0.75]
+    for wrong in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="hz must be positive"):
+            sampler.look(wrong)

@@ -35,7 +35,7 @@ from pipelines.errors import (
 from pipelines.frames import read_frames
 from pipelines.media import Frame, Frames, Limits, MediaInfo
 from service.media_sandbox import MediaSandbox
-from service.media_wire import Alive, Message, Opened, Shown, Started
+from service.media_wire import FRAME_SLOTS, Alive, Message, Opened, Shown, Started
 from tests.clips import face_clip, one_frame_clip, variable_pts
 from tests.support import ROOT, require
 from tests.zoo import steady
@@ -603,3 +603,21 @@ def test_what_cannot_be_found_out_is_unknown_and_no_error(monkeypatch: pytest.Mo
     monkeypatch.setattr(subprocess, "Popen", refuses)
     with MediaSandbox() as sandbox:
         assert sandbox.isolation() is None
+
+
+def test_a_child_takes_another_rate_in_the_middle(sandbox: MediaSandbox, tmp_path: Path) -> None:
+    path = face_clip(tmp_path / "a.mp4", seconds=6.0, fps=24.0)
+    with sandbox.read_frames(path, hz=4) as frames:
+        times = []
+        for frame in frames:
+            times.append(frame.t)
+            if len(times) == 4:
+                frames.look(None)
+        steps = np.diff(times)
+        with pytest.raises(ValueError, match="hz must be positive"):
+            frames.look(-1)
+        frames.look(4)
+    # A child is ahead by as many frames as there are slots.
+    assert steps[:3] == pytest.approx(0.25) and steps[-24:] == pytest.approx(1 / 24, abs=1e-3)
+    assert (steps > 0.2).sum() <= 3 + FRAME_SLOTS + 1
+    frames.look(4)
