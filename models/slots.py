@@ -1,11 +1,13 @@
 """TemporalSlots: the states of many streams in one slab; rows and the slots they belong to in, outputs out. The Engine's memory.
 
 Every stream owns one slot from `acquire` to `release`; a step takes any of them together, in any order, each with its own dt, and changes
-their states in place. What a stream gets is bitwise what `TemporalHead.step` would give it alone. Not for several threads at once.
+their states in place. What a stream gets is bitwise what `TemporalHead.step` would give it alone. One thread steps; others may acquire and
+release slots meanwhile, but not one that is in the step.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from types import ModuleType
 
@@ -56,6 +58,7 @@ class TemporalSlots:
         self._free = list(reversed(range(capacity)))
         self._owned = np.zeros(capacity, dtype=np.bool_)
         self._place = np.zeros(capacity, dtype=np.int64)
+        self._lock = threading.Lock()
         self._captured: dict[int, _CapturedStep] = {}
 
     def __len__(self) -> int:
@@ -68,11 +71,12 @@ class TemporalSlots:
         Raises:
             SlotsFull: there is none.
         """
-        if not self._free:
-            raise SlotsFull(f"acquire: expected one of {self.capacity} slots to be free, got none")
-        slot = self._free.pop()
-        self._owned[slot] = True
-        return slot
+        with self._lock:
+            if not self._free:
+                raise SlotsFull(f"acquire: expected one of {self.capacity} slots to be free, got none")
+            slot = self._free.pop()
+            self._owned[slot] = True
+            return slot
 
     def release(self, slot: int) -> None:
         """Give the slot back. Its state is gone at once: nothing of a stream outlives it.
@@ -80,13 +84,13 @@ class TemporalSlots:
         Raises:
             UnknownSlot: nobody owns it.
         """
-        if type(slot) is not int or not (0 <= slot < self.capacity and self._owned[slot]):
-            raise UnknownSlot(f"release: expected a slot that is in use, got {slot}")
-        with torch.no_grad():
+        with self._lock, torch.no_grad():
+            if type(slot) is not int or not (0 <= slot < self.capacity and self._owned[slot]):
+                raise UnknownSlot(f"release: expected a slot that is in use, got {slot}")
             for whole, fresh in zip(self.state, self.head.init(1), strict=True):
                 whole[slot] = fresh[0]
-        self._owned[slot] = False
-        self._free.append(slot)
+            self._owned[slot] = False
+            self._free.append(slot)
 
     def step(self, x: Tensor, slots: Sequence[int] | Tensor, dt: Tensor, mask: Tensor | None = None) -> TemporalOutput:
         """One observation of each of N streams: x (N, E), dt (N, 1) seconds since each one's previous, mask (N,) bool. No gradient.

@@ -91,13 +91,25 @@ class Analysis:
         model: judges.
         seat: who asks the nets, and keeps the memories; None asks them here and now. An Engine's seats share its nets with other streams.
         clock: counts CPU time.
+        horizon_s: seconds of media that the verdict is about; what is older is forgotten, so that a stream may go on for ever. None: all.
         explain: keep the embeddings of each face in view, and of the most suspicious one that left, for `explained`.
 
     Raises:
         WeightsError: `explain`, but the evidence of these weights adds up to nothing.
+        ValueError: `explain` with `horizon_s`: what is forgotten cannot be explained.
     """
 
-    def __init__(self, model: Model, *, seat: Seat | None = None, clock: StageClock | None = None, explain: bool = False) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        seat: Seat | None = None,
+        clock: StageClock | None = None,
+        horizon_s: float | None = None,
+        explain: bool = False,
+    ) -> None:
+        if explain and horizon_s is not None:
+            raise ValueError("Analysis: expected explain or horizon_s, got both")
         if explain and not isinstance(model.temporal.evidence, LiquidCell):
             raise WeightsError(
                 "These weights cannot be explained: their evidence is no sum over moments.",
@@ -107,6 +119,7 @@ class Analysis:
         self.model = model
         self.clock = clock or StageClock()
         self.explains = explain
+        self._horizon_s = horizon_s
         self.scores: list[Score] = []
         self._seat = Inference(model, clock=self.clock) if seat is None else seat
         self._cropper = Cropper(model.detector, clock=self.clock)
@@ -114,12 +127,14 @@ class Analysis:
         self._left: tuple[_Suspicion, _Kept] | None = None
         """The most suspicious face of those that left: nobody can ask for another, so what is kept does not grow with their number."""
         self._records: dict[int, TrackRecord] = {}
+        self._faces = 0
         self._sightings: list[Sighting] = []
         self._time_base: Fraction | None = None
 
     def push(self, frame: Frame) -> list[Score]:
         """Judge one Frame: find and follow, crop, see, remember, score. Frames come in order of time, in one time base."""
         self._check_time(frame)
+        self._forget_old(frame.pts)
         sparse = "sparse" in frame.flags
         cropped = self._cropper.crop(frame)
         if cropped is None:
@@ -200,6 +215,19 @@ class Analysis:
             if self._left is None or suspicion > self._left[0]:
                 self._left = suspicion, memory.kept
 
+    def _forget_old(self, pts: int) -> None:
+        """Let go of what lies beyond the horizon, a tenth of it at a time; a track that ended before it goes whole."""
+        if self._horizon_s is None or self._time_base is None or not self._sightings:
+            return
+        oldest = pts - int(self._horizon_s / self._time_base)
+        if self._sightings[0].pts >= oldest - int(0.1 * self._horizon_s / self._time_base):
+            return
+        self._sightings = [sighting for sighting in self._sightings if sighting.pts >= oldest]
+        self.scores = [score for score in self.scores if score.pts >= oldest]
+        self._records = {track: record for track, record in self._records.items() if record.last_pts >= oldest}
+        for record in self._records.values():
+            record.forget(oldest)
+
     @property
     def frame_pts(self) -> tuple[int, ...]:
         """PTS of every frame pushed."""
@@ -208,7 +236,7 @@ class Analysis:
     @property
     def faces(self) -> int:
         """How many tracks there have been."""
-        return len(self._records)
+        return self._faces
 
     def _check_time(self, frame: Frame) -> None:
         if self._time_base is None:
@@ -259,7 +287,10 @@ class Analysis:
         return memory
 
     def _score(self, frame: Frame, seen: Observation, crop: Image, reason: ReasonCode | None, judged: Judged | None) -> Score:
-        record = self._records.setdefault(seen.track, TrackRecord(seen.track, frame.pts, frame.pts))
+        if seen.track not in self._records:
+            self._records[seen.track] = TrackRecord(seen.track, frame.pts, frame.pts)
+            self._faces += 1
+        record = self._records[seen.track]
         record.last_pts = frame.pts
         record.observations += 1
         if reason is not None:

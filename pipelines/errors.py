@@ -20,6 +20,8 @@
     |   `-- DecoderStalled        the decode child gave no answer in time and was killed
     |-- TimestampError          a pushed frame goes backwards in time or changes its time base
     |-- ModelFailed             the nets raised on a picture, or said nothing finite
+    |-- EngineClosed            asked of an engine that has ended
+    |-- Overloaded              no room for another stream now; says when to ask again
     |-- OutputError             a result file cannot be written
     |-- NothingToShow           no aligned face is there that the request could be shown on
     `-- AnalysisCancelled       the caller asked to stop
@@ -134,6 +136,22 @@ class TimestampError(PipelineError):
 class ModelFailed(PipelineError):
     slug = "model-failed"
     title = "The nets failed"
+
+
+class EngineClosed(PipelineError):
+    slug = "engine-closed"
+    title = "The engine has ended"
+
+
+class Overloaded(PipelineError):
+    """`retry_after_s`: seconds after which there may be room; None where nobody knows."""
+
+    slug = "overloaded"
+    title = "There is no room for another stream"
+
+    def __init__(self, detail: str, *, expected: str, got: str, retry_after_s: float | None = None) -> None:
+        super().__init__(detail, expected=expected, got=got)
+        self.retry_after_s = retry_after_s
 
 
 class OutputError(PipelineError):

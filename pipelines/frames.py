@@ -22,7 +22,7 @@ from pipelines.containers import Opened, Source, open_source
 from pipelines.decoding import Decoder
 from pipelines.errors import DecodeError, MediaTooLarge, NoTimestamps, SourceError
 from pipelines.image_pool import ImagePool, Pool
-from pipelines.media import DAMAGE, Frame, FrameCounts, FrameFlag, Limits, MediaInfo, MediaWarning
+from pipelines.media import BREAKS, DAMAGE, Frame, FrameCounts, FrameFlag, Limits, MediaInfo, MediaWarning
 from pipelines.pictures import Converter, is_partial
 from pipelines.placing import Placing, Seen
 from pipelines.sampling import Sampler
@@ -37,7 +37,6 @@ SEVERAL_TIMELINES: Final = frozenset({"mpegts", "mpeg", "hls", "rtsp", "rtp", "f
 # Where a picture that never came leaves no trace but a longer interval, and H.264 goes on decoding from the wrong one.
 LOSSY: Final = frozenset({"mpegts", "hls", "rtsp", "rtp"})
 BOTTOM_FIRST: Final = (3, 4)  # AV_FIELD_BB and _TB of FFmpeg's AVFieldOrder: by what is shown first, not by what is coded first
-BREAKS: Final[frozenset[FrameFlag]] = frozenset({"gap", "discontinuity"})
 REPAIRS: Final = {
     "hdr_tonemapped": "The video is HDR; its tones were mapped to standard range.",
     "alpha_flattened": "The video is partly transparent; it was laid over black.",

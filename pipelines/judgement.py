@@ -65,6 +65,14 @@ class TrackRecord:
     refused: Counter[ReasonCode] = field(default_factory=Counter)
     crops: list[EvidenceCrop] = field(default_factory=list)
 
+    def forget(self, oldest_pts: int) -> None:
+        """Let go of what was before; refusals, whose times are not kept, are counted anew."""
+        self.first_pts = max(self.first_pts, oldest_pts)
+        self.moments = [moment for moment in self.moments if moment.pts >= oldest_pts]
+        self.refused.clear()
+        self.observations = len(self.moments)
+        self.crops = [crop for crop in self.crops if crop.pts >= oldest_pts]
+
     def keep(self, crop: EvidenceCrop) -> None:
         """Keep the first crop and the most suspicious others, at least a second apart."""
         near = [old for old in self.crops[1:] if abs(float((old.pts - crop.pts) * crop.time_base)) < CROP_SPACING_S]

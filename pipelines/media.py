@@ -20,6 +20,8 @@ Image = NDArray[np.uint8]
 
 DAMAGE: frozenset[FrameFlag] = frozenset({"corrupt", "tainted", "partial"})
 """Flags of a picture that is not what the camera filmed: shown, but never judged."""
+BREAKS: frozenset[FrameFlag] = frozenset({"gap", "discontinuity"})
+"""Flags of what happened to the time before a picture."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,220 @@
+"""A live stream: Frames as they arrive in; scores as soon as they can be had, and word of every look that was left out, go out.
+
+A camera does not wait, so the newest frame is looked at and those it overtakes are passed over: latency is bounded by what one look takes,
+whatever the load. How often to look is the LoadController's to say, and the stream's own Attention's. Passive: whoever reads frames calls
+`offer`, and another thread of the caller's lives in `run`.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from types import TracebackType
+from typing import Final, Self
+
+from pipelines.analysis import Analysis
+from pipelines.attention import Attention
+from pipelines.engine import Engines
+from pipelines.errors import ModelFailed
+from pipelines.media import BREAKS, Frame
+from pipelines.profile import StageClock
+from pipelines.verdict import Score, StageTime, Verdict
+
+HORIZON_S: Final = 600.0
+"""Media that a live verdict is about; what is older is forgotten, so that a camera may run for ever."""
+TELL_EVERY_S: Final = 1.0
+FAILURES: Final = 10
+"""Frames in a row on which the nets may fail before the stream does."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """A frame was looked at; without a face `scores` is empty."""
+
+    pts: int
+    time_base: Fraction
+    scores: tuple[Score, ...]
+    latency_s: float
+    """From the frame's arrival to this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shed:
+    """So many looks were left out between two PTS, because the machine had no time for them."""
+
+    n: int
+    first_pts: int
+    last_pts: int
+    time_base: Fraction
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Failed:
+    """The nets failed on a frame; the stream goes on."""
+
+    pts: int
+    time_base: Fraction
+    error: ModelFailed
+
+
+LiveEvent = Scored | Shed | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    pts: int
+    time_base: Fraction
+
+
+@dataclass(slots=True)
+class LiveCounts:
+    """What happened to the frames of one stream: offered = looked_at + passed_over + failed + at most one that waits."""
+
+    offered: int = 0
+    looked_at: int = 0
+    passed_over: int = 0
+    """Frames that a newer one overtook while the one before was looked at."""
+    failed: int = 0
+    shed: int = 0
+    """Looks that the full rate would have had and this stream did not, those of `passed_over` among them."""
+
+
+class LiveStream:
+    """One stream at a door of Engines. A context manager that gives its seat back.
+
+    Args:
+        engines: where there may be a seat.
+        native_hz: frames a second that the source has, if it says so.
+        attentive: look more often at what stirs and less at what is calm; else at the rate that everybody gets.
+        now: the monotonic clock.
+
+    Raises:
+        Overloaded: there is no room.
+    """
+
+    def __init__(
+        self, engines: Engines, *, native_hz: float | None = None, attentive: bool = True, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._controller, self._now = engines.controller, now
+        self._seat = engines.seat()
+        self.model = self._seat.engine.model
+        self.clock = StageClock(time.thread_time)
+        self._analysis = Analysis(self.model, seat=self._seat, clock=self.clock, horizon_s=HORIZON_S)
+        self._native_hz = native_hz
+        doubt = self.model.calibrator.doubt_logit
+        self._attention = Attention(doubt_logit=doubt, native_hz=native_hz) if attentive else None
+        self.counts = LiveCounts()
+        self._changed = threading.Condition()
+        self._next: tuple[Frame, float, int] | None = None
+        """The newest frame, when it came, and how many it overtook."""
+        self._ended = False
+        self._looked: _Moment | None = None
+        self._told_pts = 0
+        self._left_out = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.end()
+        self._analysis.close()
+        self._seat.leave()
+
+    @property
+    def hz(self) -> float:
+        """How often to look at this stream now, for whoever samples its frames (`Frames.look`)."""
+        due = self._controller.hz
+        return due if self._attention is None else self._attention.hz(due)
+
+    def offer(self, frame: Frame, *, arrived_s: float | None = None) -> None:
+        """Here is the newest frame; never waits. `arrived_s`: when it came, by the stream's clock; now if None."""
+        with self._changed:
+            self.counts.offered += 1
+            overtaken = 0
+            if self._next is not None:
+                overtaken = self._next[2] + 1
+                self.counts.passed_over += 1
+                self._controller.missed()
+                # A break of time before a frame that nobody looks at is one before the next.
+                if lost := self._next[0].flags & BREAKS:
+                    frame = replace(frame, flags=frame.flags | lost)
+            self._next = frame, self._now() if arrived_s is None else arrived_s, overtaken
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        """No more frames come: `run` looks at the one that waits, and returns."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def run(self, tell: Callable[[LiveEvent], None]) -> Verdict:
+        """Look at frames until the stream ends; `tell` is called in this thread. Returns the verdict on the last HORIZON_S.
+
+        Raises:
+            ModelFailed: the nets failed on FAILURES frames in a row.
+            EngineClosed: the Engine has ended.
+            TimestampError: a frame was older than the one before it, or of another time base.
+        """
+        failures = 0
+        while (taken := self._take()) is not None:
+            frame, arrived_s, passed_over = taken
+            self._count_shed(frame, passed_over, tell)
+            try:
+                scores = self._analysis.push(frame)
+            except ModelFailed as error:
+                failures += 1
+                self.counts.failed += 1
+                tell(Failed(frame.pts, frame.time_base, error))
+                if failures == FAILURES:
+                    raise
+                continue
+            failures = 0
+            self.counts.looked_at += 1
+            if self._attention is not None:
+                self._attention.saw(frame.t, scores, self._controller.hz)
+            latency_s = self._now() - arrived_s
+            self._controller.scored(latency_s)
+            tell(Scored(frame.pts, frame.time_base, tuple(scores), latency_s))
+        self._tell_shed(tell)
+        return self.verdict()
+
+    def verdict(self) -> Verdict:
+        """The verdict on the last HORIZON_S; to be asked in `run`'s thread, or after it."""
+        return self._analysis.finish()
+
+    @property
+    def stages(self) -> tuple[StageTime, ...]:
+        """CPU seconds that this stream's thread spent; the nets' are on the Engine's clock."""
+        return self.clock.times()
+
+    def _take(self) -> tuple[Frame, float, int] | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._next is not None or self._ended)
+            taken, self._next = self._next, None
+            return taken
+
+    def _count_shed(self, frame: Frame, passed_over: int, tell: Callable[[LiveEvent], None]) -> None:
+        """What was left out since the last look: frames that were overtaken, and what the full rate has beyond the present one."""
+        before, self._looked = self._looked, _Moment(frame.pts, frame.time_base)
+        self._left_out += passed_over
+        if before is None:
+            self._told_pts = frame.pts
+            return
+        if not frame.flags & BREAKS:
+            full_hz = min(self._controller.targets.high_hz, self._native_hz or math.inf)
+            self._left_out += float((frame.pts - before.pts) * frame.time_base) * max(0.0, full_hz - self._controller.hz)
+        if float((frame.pts - self._told_pts) * frame.time_base) >= TELL_EVERY_S:
+            self._tell_shed(tell)
+
+    def _tell_shed(self, tell: Callable[[LiveEvent], None]) -> None:
+        if self._looked is None:
+            return
+        if n := int(self._left_out):
+            self.counts.shed += n
+            self._left_out -= n
+            tell(Shed(n, self._told_pts, self._looked.pts, self._looked.time_base))
+        self._told_pts = self._looked.pts
