@@ -1,7 +1,7 @@
 """TemporalSlots: the states of many streams in one slab; rows and the slots they belong to in, outputs out. The Engine's memory.
 
 Every stream owns one slot from `acquire` to `release`; a step takes any of them together, in any order, each with its own dt, and changes
-their states in place. What a stream gets is bitwise what `TemporalHead.step` would give it alone. One thread steps; others may acquire and
+their states in place. What a stream gets is bitwise what the step would give it alone. One thread steps; others may acquire and
 release slots meanwhile, but not one that is in the step.
 """
 
@@ -16,10 +16,13 @@ import torch
 from torch import Tensor
 
 from models.rows import expect_mask, expect_shape
-from models.temporal import TemporalHead, TemporalOutput
+from models.temporal import TemporalHead, TemporalOutput, TemporalState
 
 BUCKETS = (1, 8, 32, 128, 512, 2048, 4096)
 """Rows of a captured step: launching costs more than computing, and a CUDA graph has fixed shapes. Beyond the last, a plain launch."""
+
+
+Step = Callable[[Tensor, TemporalState, Tensor, Tensor | None], tuple[TemporalOutput, TemporalState]]
 
 
 class SlotsFull(RuntimeError):
@@ -42,15 +45,17 @@ class TemporalSlots:
     Args:
         head: on its device; the slab lies beside it.
         capacity: streams at once.
+        step: computes the head's step where no kernel does; `head.step` if None. One that was compiled keeps the weights it was made with.
 
     Raises:
         ValueError: there is no room for even one.
     """
 
-    def __init__(self, head: TemporalHead, capacity: int) -> None:
+    def __init__(self, head: TemporalHead, capacity: int, *, step: Step | None = None) -> None:
         if capacity < 1:
             raise ValueError(f"TemporalSlots: expected a capacity of at least 1, got {capacity}")
         self.head = head
+        self._step = step or head.step
         self.capacity = capacity
         # Tensors born in inference mode could never be changed outside it.
         with torch.inference_mode(False), torch.no_grad():
@@ -108,7 +113,7 @@ class TemporalSlots:
             kernel = self._kernel()
             if kernel is None:
                 index = rows.to(self.state.h.device)
-                outputs, after = self.head.step(x, self.state.gather(index), dt, mask)
+                outputs, after = self._step(x, self.state.gather(index), dt, mask)
                 for whole, part in zip(self.state, after, strict=True):
                     whole.index_copy_(0, index, part)
                 return outputs

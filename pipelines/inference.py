@@ -86,7 +86,7 @@ class Inference:
     def __init__(self, model: Model, *, capacity: int = MAX_TRACKS, clock: StageClock | None = None) -> None:
         self.model = model
         self.clock = clock or StageClock()
-        self._slots = TemporalSlots(model.temporal, capacity)
+        self._slots = TemporalSlots(model.temporal, capacity, step=model.step)
         self._fits: int | None = None
         """Crops that the GPU's memory had room for when it had none for more."""
 

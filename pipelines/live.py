@@ -130,9 +130,14 @@ class LiveStream:
         due = self._controller.hz
         return due if self._attention is None else self._attention.hz(due)
 
-    def offer(self, frame: Frame, *, arrived_s: float | None = None) -> None:
-        """Here is the newest frame; never waits. `arrived_s`: when it came, by the stream's clock; now if None."""
+    def offer(self, frame: Frame, *, arrived_s: float | None = None) -> bool:
+        """Here is the newest frame; never waits. `arrived_s`: when it came, by the stream's clock; now if None.
+
+        Returns whether anybody will look at it: False once the stream has ended, or failed.
+        """
         with self._changed:
+            if self._ended:
+                return False
             self.counts.offered += 1
             overtaken = 0
             if self._next is not None:
@@ -144,6 +149,7 @@ class LiveStream:
                     frame = replace(frame, flags=frame.flags | lost)
             self._next = frame, self._now() if arrived_s is None else arrived_s, overtaken
             self._changed.notify_all()
+            return True
 
     def end(self) -> None:
         """No more frames come: `run` looks at the one that waits, and returns."""
@@ -159,6 +165,14 @@ class LiveStream:
             EngineClosed: the Engine has ended.
             TimestampError: a frame was older than the one before it, or of another time base.
         """
+        try:
+            self._look(tell)
+        finally:
+            self.end()
+        self._tell_shed(tell)
+        return self.verdict()
+
+    def _look(self, tell: Callable[[LiveEvent], None]) -> None:
         failures = 0
         while (taken := self._take()) is not None:
             frame, arrived_s, passed_over = taken
@@ -179,8 +193,6 @@ class LiveStream:
             latency_s = self._now() - arrived_s
             self._controller.scored(latency_s)
             tell(Scored(frame.pts, frame.time_base, tuple(scores), latency_s))
-        self._tell_shed(tell)
-        return self.verdict()
 
     def verdict(self) -> Verdict:
         """The verdict on the last HORIZON_S; to be asked in `run`'s thread, or after it."""

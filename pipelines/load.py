@@ -88,6 +88,8 @@ class LoadController:
             at = self._now()
             self._forget(at)
             targets = self.targets
+            if not streams:  # nobody is scored any more, so nothing but this would tell that the load is gone
+                self._hz = targets.high_hz
             share = self._hz * streams / (streams + 1)
             # As long as everybody gets the highest rate, nobody knows how much room is left.
             if self._hz < targets.high_hz and share < targets.low_hz:

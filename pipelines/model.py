@@ -13,9 +13,11 @@ import torch
 
 from models.calibration import Calibrator
 from models.checkpoint import WeightsError, load_checkpoint
+from models.compiled_step import CompiledStep
 from models.encoder import FaceEncoder
 from models.eye import Eye
 from models.face_detector import FaceDetector
+from models.slots import Step
 from models.temporal import TemporalHead
 from pipelines.faces import CROP_PX, CROP_VERSION
 from pipelines.verdict import ModelInfo
@@ -35,9 +37,13 @@ class Model:
     device: torch.device
     eye: Eye = field(init=False)
     """The encoder as serving looks through it."""
+    step: Step = field(init=False)
+    """The temporal head's step as serving takes it."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "eye", Eye(self.encoder))
+        compiled = CompiledStep.supports(self.temporal)
+        object.__setattr__(self, "step", CompiledStep(self.temporal) if compiled else self.temporal.step)
 
 
 def shipped_weights() -> Path:

@@ -20,6 +20,8 @@ from pipelines.verdict import ExplainedTrack
 from tests import clips
 
 MS = Fraction(1, 1000)
+COMPILED = 1e-5
+"""What a compiled step may differ by from the fold that explains."""
 
 
 @pytest.fixture(scope="module")
@@ -57,12 +59,12 @@ def test_the_moments_explained_are_the_moments_judged(vfr: Path, model: Model) -
     adds_up(found)
 
 
-def test_the_clip_that_is_explained_is_the_stream_to_the_last_bit(model: Model) -> None:
+def test_the_clip_that_is_explained_is_the_stream(model: Model) -> None:
     analysis = Analysis(model, explain=True)
     for t in (5000, 5040, 5040, 5200, 5900, 8000, 8033):
         analysis.push(Frame(clips.face_frame(t / 9000), t, MS))
     explained = reasons(analysis)
-    assert explained.explanation.outputs.logit[:, 0].tolist() == temporal_logits(analysis, 0)
+    assert explained.explanation.outputs.logit[:, 0].tolist() == pytest.approx(temporal_logits(analysis, 0), abs=COMPILED)
     assert (explained.track, explained.first_pts, explained.last_pts) == (0, 5000, 8033)
     assert explained.explanation.dt[1:, 0, 0].tolist() == [0.04, 0.0, 0.16, 0.7, 2.1, 0.033]
 
@@ -88,7 +90,7 @@ def test_a_memory_that_forgot_is_explained_from_where_it_began_again(model: Mode
     strongest = max(verdict.tracks, key=lambda track: track.score.p if track.score else -1.0)
     assert explained.track == strongest.id
     assert explained.first_pts == (0 if explained.track == 0 else 2000)
-    assert explained.explanation.outputs.logit[:, 0].tolist() == temporal_logits(analysis, explained.track)
+    assert explained.explanation.outputs.logit[:, 0].tolist() == pytest.approx(temporal_logits(analysis, explained.track), abs=COMPILED)
     assert float(explained.explanation.dt[0]) == float("inf")
     adds_up(explained.explanation)
 
@@ -101,7 +103,7 @@ def test_a_memory_that_is_emptied_in_the_middle_of_a_track_starts_its_explanatio
         analysis.push(Frame(clips.face_frame(t / 1000), t, MS))
     explained = reasons(analysis)
     assert (explained.first_pts, explained.last_pts) == (1000, 1900)
-    assert explained.explanation.outputs.logit[:, 0].tolist() == temporal_logits(analysis, 0)[10:]
+    assert explained.explanation.outputs.logit[:, 0].tolist() == pytest.approx(temporal_logits(analysis, 0)[10:], abs=COMPILED)
 
 
 def test_of_those_that_left_only_the_most_suspicious_is_kept(model: Model) -> None:
@@ -137,7 +139,7 @@ def test_what_is_kept_has_a_cap(model: Model, monkeypatch: pytest.MonkeyPatch) -
         analysis.push(Frame(clips.face_frame(t / 1000), t, MS))
     explained = reasons(analysis)
     assert (explained.first_pts, explained.last_pts, len(explained.explanation.dt)) == (0, 500, 6)
-    assert explained.explanation.outputs.logit[:, 0].tolist() == temporal_logits(analysis, 0)[:6]
+    assert explained.explanation.outputs.logit[:, 0].tolist() == pytest.approx(temporal_logits(analysis, 0)[:6], abs=COMPILED)
 
 
 def test_weights_whose_evidence_is_no_sum_are_refused_before_the_work(model: Model) -> None:

@@ -84,6 +84,15 @@ def test_newcomers_are_turned_away_when_the_others_would_fall_below_the_floor() 
     controller.admit(24)
 
 
+def test_when_all_have_gone_the_door_is_open_again() -> None:
+    clock = Clock()
+    controller = LoadController(now=clock)
+    machine(controller, clock, streams=100, looks_a_second=100, seconds=20)
+    clock.s += 60
+    controller.admit(0)
+    assert controller.hz == 12.0
+
+
 def test_a_crowd_is_let_in_by_and_by() -> None:
     clock = Clock()
     controller = LoadController(now=clock)
