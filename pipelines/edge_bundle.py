@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
+from importlib.metadata import distribution
 from importlib.resources import files
 from typing import Any, Final
 
@@ -34,6 +35,9 @@ FORMAT: Final = 1
 """Of profile.json: another number, other keys."""
 EXAMPLE: Final = ("README.md", "bundle.py", "cascade.py", "detect.py", "following.py")
 NETS: Final = ("memory", "encoder", "pnet", "rnet", "onet")
+MTCNN_LICENCE: Final = "LICENSE-mtcnn.md"
+FILES: Final = (*(f"{net}.onnx" for net in NETS), *EXAMPLE, MTCNN_LICENCE, "profile.json")
+"""In the order of `edge_files`."""
 LICENCE: Final = (
     "Encoder, memory, calibration and example: Apache-2.0, the Undercurrent authors. pnet, rnet and onet: the MTCNN weights of "
     "facenet-pytorch 2.5.3, MIT, Copyright 2019 Timothy Esler."
@@ -62,7 +66,14 @@ def edge_files(model: Model) -> Iterator[tuple[str, bytes]]:
         yield f"{name}.onnx", graph
     for name in EXAMPLE:
         yield name, (files("pipelines") / "edge-profile" / name).read_bytes()
+    yield MTCNN_LICENCE, _licence_of_mtcnn()
     yield "profile.json", (json.dumps(_profile(model, nets), indent=1, allow_nan=False) + "\n").encode()
+
+
+def _licence_of_mtcnn() -> bytes:
+    """What MIT wants to go along with the weights."""
+    (path,) = (path for path in distribution("facenet-pytorch").files or () if path.name == "LICENSE.md")
+    return path.read_binary()
 
 
 def _port(port: Port) -> dict[str, Any]:

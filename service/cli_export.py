@@ -20,13 +20,13 @@ def export_command(
     """Write the nets as ONNX, their numbers, and an example that needs only onnxruntime, numpy, opencv and av."""
     check_folder(folder, force=force)
 
-    from pipelines.edge_bundle import EXAMPLE, NETS, edge_files
+    from pipelines.edge_bundle import FILES, edge_files
     from pipelines.model import load_model
 
     table = Table("file", "kB", box=None, pad_edge=False)
     table.columns[1].justify = "right"
     model = load_model(weights)
-    with Steps("exporting", len(NETS) + len(EXAMPLE) + 1) as steps:
+    with Steps("exporting", len(FILES)) as steps:
         made = list(steps.each(edge_files(model)))
     # All of it, or, where the weights cannot be exported, nothing. The profile is the last: without one, a folder is not finished.
     folder.mkdir(exist_ok=True)

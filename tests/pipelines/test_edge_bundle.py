@@ -26,7 +26,7 @@ from models.compiled_step import CannotCompile
 from models.encoder import EncoderOutput
 from models.temporal import TemporalHead
 from pipelines.analysis import Model, analyse, load_model
-from pipelines.edge_bundle import EXAMPLE, NETS, edge_files
+from pipelines.edge_bundle import FILES, MTCNN_LICENCE, NETS, edge_files
 from pipelines.faces import CROP_VERSION, TEMPLATE
 from tests import clips
 from tests.support import require
@@ -103,7 +103,9 @@ def test_where_the_example_runs_nothing_else_can_be_imported(bare: Bare, module:
 
 
 def test_every_graph_is_what_the_profile_says(folder: Path, profile: dict[str, Any], model: Model) -> None:
-    assert sorted(path.name for path in folder.iterdir()) == sorted([*EXAMPLE, *(f"{net}.onnx" for net in NETS), "profile.json"])
+    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    assert set(profile["nets"]) == set(NETS)
+    assert "Copyright (c) 2019 Timothy Esler" in (folder / MTCNN_LICENCE).read_text()
     assert profile["weights"]["sha256"] == model.info.weights_sha256
     assert profile["crop"] == {"version": CROP_VERSION, "px": 160, "template": TEMPLATE.tolist()}
     assert "MIT" in profile["licence"] and "Apache-2.0" in profile["licence"]
