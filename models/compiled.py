@@ -13,6 +13,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -37,10 +38,7 @@ class CompiledNet:
     """
 
     def __init__(self, net: nn.Module, example: Tensor | Mapping[str, Tensor], *, free: tuple[int, ...] = ()) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = _QUIET
-        self._session = onnxruntime.InferenceSession(onnx_bytes(net, example, free=free), options, providers=["CPUExecutionProvider"])
+        self._session = _session(onnx_bytes(net, example, free=free))
         self._names = tuple(_named(example))
 
     def __call__(self, *inputs: NDArray[np.generic]) -> tuple[NDArray[Any], ...]:
@@ -77,6 +75,33 @@ def onnx_bytes(
             dynamic_axes=axes,
         )
     return data.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One input or output of a graph."""
+
+    name: str
+    dtype: str
+    """As ONNX Runtime says it: tensor(float)."""
+    shape: tuple[int | str, ...]
+    """A name stands for any length."""
+
+
+def ports(graph: bytes) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
+    """The inputs and the outputs of an ONNX model."""
+    session = _session(graph)
+    inputs, outputs = (
+        tuple(Port(one.name, one.type, tuple(one.shape)) for one in side) for side in (session.get_inputs(), session.get_outputs())
+    )
+    return inputs, outputs
+
+
+def _session(graph: bytes) -> Any:  # noqa: ANN401 - ONNX Runtime ships no types
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = _QUIET
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def _named(example: Tensor | Mapping[str, Tensor]) -> Mapping[str, Tensor]:

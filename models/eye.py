@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.compiled import CompiledNet
+from models.compiled import CompiledNet, onnx_bytes
 from models.encoder import EncoderOutput, FaceEncoder
 
 
@@ -29,6 +29,12 @@ class Eye:
         # One at a time: a convolution's rounding depends on its batch, and a face's score must not depend on who else is there.
         rows = [self._encoder(row.unsqueeze(0).to(self._device, memory_format=torch.channels_last)) for row in pixels]
         return EncoderOutput(*(torch.cat(parts) for parts in zip(*rows, strict=True)))
+
+
+def encoder_bytes(encoder: FaceEncoder) -> bytes:
+    """An encoder on a CPU as an ONNX model: float RGB `crops` (N, 3, S, S) in 0..255, any N, to the fields of EncoderOutput."""
+    px = encoder.dims.crop_px
+    return onnx_bytes(_AsTuple(encoder), {"crops": torch.zeros(1, 3, px, px)}, outputs=EncoderOutput._fields)
 
 
 class _AsTuple(nn.Module):

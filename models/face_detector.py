@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torchvision.ops import nms
 
-from models.compiled import CompiledNet
+from models.compiled import CompiledNet, onnx_bytes
 
 Float = NDArray[np.float32]
 Index = NDArray[np.intp]
@@ -80,6 +80,15 @@ class FaceDetector(nn.Module):
         finite = np.flatnonzero(np.isfinite(boxes).all(1))
         moved, index = self._narrowed(image, _square(boxes[finite]), REFINE_THRESHOLD_R)
         return self._told(image, _square(moved), finite[index], REFINE_THRESHOLD_O)
+
+    def exported(self) -> dict[str, bytes]:
+        """The three nets of a detector on a CPU as ONNX models: RGB `x` (N, 3, H, W) between -1 and 1, H and W free for P-Net alone."""
+        outputs = ("offset", "probability")
+        return {
+            "pnet": onnx_bytes(self.pnet, torch.zeros(1, 3, 64, 64), free=(2, 3), outputs=outputs),
+            "rnet": onnx_bytes(self.rnet, torch.zeros(1, 3, 24, 24), outputs=outputs),
+            "onet": onnx_bytes(self.onet, torch.zeros(1, 3, 48, 48), outputs=("offset", "points", "probability")),
+        }
 
     def _candidates(self, image: NDArray[np.uint8], min_face_px: int) -> Float:
         """P-Net over the pyramid: square boxes (K, 4) of what may be a face."""

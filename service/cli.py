@@ -20,6 +20,7 @@ from rich.panel import Panel
 from models.errors import Refusal
 from service import __version__
 from service.cli_evaluate import evaluate_command
+from service.cli_export import export_command
 from service.cli_output import INTERRUPTED, check_writable, write_file
 from service.cli_train import train_app
 
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 app.add_typer(train_app, name="train")
 app.command("evaluate")(evaluate_command)
+app.command("export")(export_command)
 
 
 def main() -> None:

@@ -17,12 +17,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from service.cli_output import check_writable, write_file
+from service.cli_output import Steps, check_writable, write_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Sequence
 
-    from pipelines.media import Image
     from pipelines.training.contact_sheet import Sheet
     from pipelines.training.example import Example
     from pipelines.training.manifest_checks import ManifestReport
@@ -54,7 +53,7 @@ def sheet(
 
     check_writable(out)
     portraits = _portraits(store, split)
-    with _Steps("drawing", rows) as steps:
+    with Steps("drawing", rows) as steps:
         made = draw_sheet(portraits, rows=rows, seed=seed, kinds=kinds, families=families, on_row=steps.reached)
         picture = draw_contact_sheet(made, worn=worn)
     write_file(out, cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
@@ -98,7 +97,7 @@ def play(
     example = draw_example(
         portraits, np.random.default_rng(seed), kind=kinds[0] if kinds else None, donors=donors, moving=True, partial=True
     )
-    with _Steps("encoding", len(example.clip.t)) as steps:
+    with Steps("encoding", len(example.clip.t)) as steps:
         content, times = encode_clip(steps.each(side_by_side(example, slow=slow)), example.clip.t, out.suffix, slow=slow)
     write_file(out, content)
     if page is not None:
@@ -123,7 +122,7 @@ def check(
 
     from pipelines.training.manifest_checks import check_manifest
 
-    with _Steps("hashing", None) as steps:
+    with Steps("hashing", None) as steps:
         report = check_manifest(manifest, hashes=hashes, on_file=lambda number, _record: steps.reached(number))
     if as_json:
         typer.echo(json.dumps({"ok": report.ok, **asdict(report)}))
@@ -145,7 +144,7 @@ def manifest(
     from pipelines.training.own_footage import manifest_of
 
     check_writable(out)
-    with _Steps("opening", None) as steps:
+    with Steps("opening", None) as steps:
         made = manifest_of(folder, out, identity_from=identity_from, on_file=lambda _path: steps.one_more())
     write_file(out, (json.dumps(list(made.rows), indent=1, ensure_ascii=False) + "\n").encode())
     console = Console()
@@ -160,36 +159,6 @@ def manifest(
         highlight=False,
         soft_wrap=True,
     )
-
-
-class _Steps:
-    """Progress on stderr; silent where nobody looks."""
-
-    def __init__(self, what: str, total: int | None) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._bar.add_task(what, total=total)
-
-    def __enter__(self) -> _Steps:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def reached(self, number: int) -> None:
-        self._bar.update(self._task, completed=number)
-
-    def one_more(self) -> None:
-        self._bar.advance(self._task)
-
-    def each(self, pictures: Iterable[Image]) -> Iterator[Image]:
-        for picture in pictures:
-            yield picture
-            self.one_more()
 
 
 def _portraits(store: Path, split: Literal["train", "holdout"] | None) -> list[Portrait]:

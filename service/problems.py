@@ -25,6 +25,7 @@ STATUS_OF_SLUG = {
     "cancelled": 409,
     "unwritable-output": 507,
     "bad-weights": 500,
+    "cannot-compile": 500,
 }
 
 

@@ -20,7 +20,7 @@ def run() -> list[dict[str, Any]]:
     """One row a clip; the best of two runs, the first of which warms up."""
     model = load_model()
     rows = []
-    for name, path in _clips():
+    for name, path in walk_clips():
         decode_ms = min(_decode_alone(path) for _ in range(2))
         reports = [analyse(path, model, hz=12) for _ in range(2)]
         report = min(reports, key=lambda one: sum(stage.cpu_s for stage in one.stages))
@@ -44,7 +44,8 @@ def run() -> list[dict[str, Any]]:
     return rows
 
 
-def _clips() -> Iterator[tuple[str, Path]]:
+def walk_clips() -> Iterator[tuple[str, Path]]:
+    """A clip made here, and a real one where the data are."""
     with tempfile.TemporaryDirectory() as folder:
         pts = regular_pts(6.0, 30)
         path = Path(folder) / "face.mp4"

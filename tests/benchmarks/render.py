@@ -12,7 +12,7 @@ from rich.table import Table as RichTable
 from tests.benchmarks.bench_xor import PUBLISHED
 
 Rows = Sequence[dict[str, Any]]
-IN_README = ("walk", "peers", "timeline", "decode", "liquid", "seconds", "xor")
+IN_README = ("walk", "peers", "timeline", "decode", "edge", "liquid", "seconds", "xor")
 IN_MODEL_CARD = ("card", "ablation")
 TITLES = {
     "genuine": "Genuine deepfakes (tier `validation`), video level",
@@ -78,6 +78,8 @@ def tables(name: str, rows: Rows) -> list[Table]:
             return [_timeline(rows)]
         case "decode":
             return [_decode_cost(rows), _decode_open(rows)]
+        case "edge":
+            return [_edge_looks(rows), _edge_step(rows)]
         case "liquid":
             return [_cells(rows), _streaming(rows)]
         case "seconds":
@@ -184,6 +186,29 @@ def _decode_open(rows: Rows) -> Table:
     ways = ("in_process", "warm_sandbox", "cold_sandbox")
     cells = tuple((row["clip"], *_each(row["open_ms"], ways)) for row in rows)
     return Table("milliseconds until a file is open", columns, cells)
+
+
+def _edge_looks(rows: Rows) -> Table:
+    cells = tuple(
+        (
+            row["clip"],
+            f"{row['example_ms']:.1f}",
+            f"{row['analyse_ms']:.1f}",
+            f"{row['example_start_ms']:.0f}",
+            f"{row['example_peak_mb']:.0f}",
+            f"{row['largest_difference']:.0e}",
+        )
+        for row in rows
+        if row["table"] == "looks"
+    )
+    (size,) = (row["bundle_mb"] for row in rows if row["table"] == "size")
+    columns = ("clip", "the example, CPU-ms a look", "`analyse`", "its start, CPU-ms", "its peak, MB", "largest difference of a logit")
+    return Table(f"an edge profile of {size:.1f} MB", columns, cells)
+
+
+def _edge_step(rows: Rows) -> Table:
+    cells = tuple((row["step"], f"{row['warm_us']:.0f}", f"{row['cold_us']:.0f}") for row in rows if row["table"] == "step")
+    return Table("one step of the memory, one row", ("one step of the memory", "warm, us", "after 32 MB of other work, us"), cells)
 
 
 def _cells(rows: Rows) -> Table:
