@@ -2,7 +2,7 @@
 
 A camera does not wait, so the newest frame is looked at and those it overtakes are passed over: latency is bounded by what one look takes,
 whatever the load. How often to look is the LoadController's to say, and the stream's own Attention's. Passive: whoever reads frames calls
-`offer`, and another thread of the caller's lives in `run`.
+`offer` (or `follow`, for a source that is pulled), and another thread of the caller's lives in `run`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pipelines.analysis import Analysis
 from pipelines.attention import Attention
 from pipelines.engine import Engines
 from pipelines.errors import ModelFailed
-from pipelines.media import BREAKS, Frame
+from pipelines.media import BREAKS, Frame, Frames
 from pipelines.profile import StageClock
 from pipelines.verdict import Score, StageTime, Verdict
 
@@ -150,6 +150,16 @@ class LiveStream:
             self._next = frame, self._now() if arrived_s is None else arrived_s, overtaken
             self._changed.notify_all()
             return True
+
+    def follow(self, frames: Frames) -> None:
+        """Offer every frame of an opened source as it comes, at the rate that is wanted then; returns when it ends, or the stream has."""
+        asked = None
+        for frame in frames:
+            if not self.offer(frame):
+                return
+            if (hz := self.hz) != asked:
+                frames.look(hz)
+                asked = hz
 
     def end(self) -> None:
         """No more frames come: `run` looks at the one that waits, and returns."""
