@@ -22,8 +22,10 @@ from tests.benchmarks import (
     bench_card,
     bench_decode,
     bench_edge,
+    bench_length,
     bench_liquid,
     bench_liquid_gpu,
+    bench_live,
     bench_peers,
     bench_seconds,
     bench_timeline,
@@ -40,6 +42,8 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "timeline": bench_timeline.run,
     "decode": bench_decode.run,
     "edge": bench_edge.run,
+    "live": bench_live.run,
+    "length": bench_length.run,
     "liquid": bench_liquid.run,
     "seconds": bench_seconds.table,
     "xor": bench_xor.run,
@@ -47,8 +51,8 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "card": bench_card.run,
     "liquid_gpu": bench_liquid_gpu.run,
 }
-ON_REQUEST = frozenset({"seconds", "xor", "ablation", "card", "liquid_gpu"})
-"""They train nets for an hour, or need a GPU; they run only when they are asked for by name."""
+ON_REQUEST = frozenset({"seconds", "xor", "ablation", "card", "liquid_gpu", "live", "length"})
+"""They take half an hour or more, or need a GPU; they run only when they are asked for by name."""
 
 
 def main(arguments: Sequence[str]) -> None:

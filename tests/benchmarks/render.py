@@ -80,6 +80,10 @@ def tables(name: str, rows: Rows) -> list[Table]:
             return [_decode_cost(rows), _decode_open(rows)]
         case "edge":
             return [_edge_looks(rows), _edge_step(rows)]
+        case "live":
+            return [_live(rows)]
+        case "length":
+            return [_length(rows)]
         case "liquid":
             return [_cells(rows), _streaming(rows)]
         case "seconds":
@@ -116,6 +120,55 @@ def _peers(rows: Rows) -> Table:
         for row in rows
     ]
     return Table("one face, 720p30", ("pipeline", "CPU-ms per second of media", "over decoding", "over ours"), tuple(cells))
+
+
+def _live(rows: Rows) -> Table:
+    cells = [
+        (
+            f"{row['streams']}{', attentive' if row['attentive'] else ''}",
+            f"{row['latency_ms']['p50']} / {row['latency_ms']['p95']}",
+            f"{row['behind_ms_p95']}",
+            f"{row['looks_a_second_each']:.1f}",
+            f"{row['looked_at']:,} / {row['shed']:,}",
+            f"{row['shed_untold'] + row['lost']}",
+            f"{row['p_moved_most']:.3f}",
+            f"{row['cores_busy']:.2f}",
+            f"{100 * row['memory_grew']:.1f} %",
+        )
+        for row in rows
+    ]
+    columns = (
+        "streams",
+        "frame to score, ms, p50 / p95",
+        "behind, ms, p95",
+        "looks a second each",
+        "looked at / shed",
+        "not told of",
+        "p moved by, most",
+        "cores busy",
+        "memory grew",
+    )
+    return Table(f"{rows[0]['seconds']} s each", columns, tuple(cells))
+
+
+def _length(rows: Rows) -> Table:
+    cells = []
+    for row in rows:
+        per_second = f"{row['cpu_ms_per_media_s']:.0f}" if "cpu_ms_per_media_s" in row else ""
+        per_look = f"{row['cpu_ms_per_look']:.1f}" if "cpu_ms_per_look" in row else ""
+        grew = f"{100 * row['memory_grew']:.1f} %" if "memory_grew" in row else ""
+        kept = f"{row['tracks']} / {row['slots_most']} / {row['slots_left']}" if "tracks" in row else ""
+        moved = f"{row['p_moved_most']:.1g}" if "p_moved_most" in row else ""
+        cells.append((row["what"], per_second, per_look, grew, kept, moved))
+    columns = (
+        "what",
+        "CPU-ms per second of media",
+        "CPU-ms per look",
+        "memory grew",
+        "tracks / slots at most / slots left",
+        "p moved by, most",
+    )
+    return Table("cost against length", columns, tuple(cells))
 
 
 def _for_readme(name: str, rows: Rows) -> list[Table]:
