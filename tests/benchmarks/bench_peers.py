@@ -1,8 +1,8 @@
 """What judging costs beside what most open pipelines do: a real 720p30 clip in, CPU-ms of a second of media out, all in one run.
 
 The plain pipeline is facenet-pytorch's own recipe at every frame: MTCNN over the whole picture, InceptionResnetV1 on each face (its weights
-are random here, which costs the same), and a CfC of ncps over the embeddings. Ours is `analyse` as shipped, 12 looks a second; once more with
-OpenCV's reader in place of ours, whose times are OpenCV's.
+are random here, which costs the same), and a CfC of ncps over the embeddings. Ours is `analyse` as shipped, 12 looks a second; once more
+with OpenCV's reader in place of ours.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any, Final
 
 import cv2
+import numpy as np
 import torch
 from facenet_pytorch import MTCNN, InceptionResnetV1
 from ncps.torch import CfC
@@ -70,7 +71,7 @@ def _with_opencv(model: Model) -> float:
         pts = round(1000 * capture.get(cv2.CAP_PROP_POS_MSEC))
         if sampler.wants(pts, MICROSECOND):
             _, picture = capture.retrieve()
-            analysis.push(Frame(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), pts, MICROSECOND))
+            analysis.push(Frame(np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), dtype=np.uint8), pts, MICROSECOND))
     analysis.finish()
     return 1000 * (time.process_time() - before) / float(pts * MICROSECOND)
 
