@@ -44,6 +44,7 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "edge": bench_edge.run,
     "live": bench_live.run,
     "length": bench_length.run,
+    "day": bench_length.day,
     "liquid": bench_liquid.run,
     "seconds": bench_seconds.table,
     "xor": bench_xor.run,
@@ -51,7 +52,7 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "card": bench_card.run,
     "liquid_gpu": bench_liquid_gpu.run,
 }
-ON_REQUEST = frozenset({"seconds", "xor", "ablation", "card", "liquid_gpu", "live", "length"})
+ON_REQUEST = frozenset({"seconds", "xor", "ablation", "card", "liquid_gpu", "live", "length", "day"})
 """They take half an hour or more, or need a GPU; they run only when they are asked for by name."""
 
 

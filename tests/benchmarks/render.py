@@ -82,7 +82,7 @@ def tables(name: str, rows: Rows) -> list[Table]:
             return [_edge_looks(rows), _edge_step(rows)]
         case "live":
             return [_live(rows)]
-        case "length":
+        case "length" | "day":
             return [_length(rows)]
         case "liquid":
             return [_cells(rows), _streaming(rows)]
