@@ -16,10 +16,11 @@ from models.encoder import EncoderDims, FaceEncoder
 from models.temporal import TemporalHead
 from pipelines.errors import PipelineError, SourceNotFound, UnsupportedMedia
 from pipelines.training.calibration_fit import TrackEvidence, fit_fusion, one_vote, set_farthest, set_thresholds
-from pipelines.training.encoder_data import LOCATED, FacePairs, PairBatch, sampling_weights
+from pipelines.training.encoder_data import FacePairs, PairBatch, sampling_weights
 from pipelines.training.encoder_training import EncoderProgress, EncoderRecipe, _inconsistency, train_encoder
 from pipelines.training.evidence import of_sequences
 from pipelines.training.masks import template_points
+from pipelines.training.pair_recipe import LOCATED
 from pipelines.training.portraits import load_portraits
 from pipelines.training.sequences import Sequence, altered, draw_pairs, embedding_sizes, fit_embedding, retime, see
 from pipelines.training.stages import load_encoder, load_temporal
