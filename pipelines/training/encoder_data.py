@@ -91,11 +91,12 @@ class PairStream(IterableDataset[Made]):
             at = int(rng.integers(len(portrait.t)))
             # Points are filled in, and a donor of another moment is taken, from a short window around it.
             window = range(len(portrait.t))[max(0, at - 12) : at + 13]
-            recipes += [self._recipe(portrait, at, window, rng) for _ in range(FAKES_PER_FACE)]
+            target = _moment(portrait, at, window)
+            recipes += [self._recipe(portrait, target, window, rng) for _ in range(FAKES_PER_FACE)]
         return recipes
 
-    def _recipe(self, portrait: Portrait, at: int, window: range, rng: np.random.Generator) -> PairRecipe:
-        target, wear = _moment(portrait, at, window), Wear.draw(rng)
+    def _recipe(self, portrait: Portrait, target: Clip, window: range, rng: np.random.Generator) -> PairRecipe:
+        wear = Wear.draw(rng)
         kind = FRAME_KINDS[int(rng.choice(len(FRAME_KINDS), p=FRAME_SHARES))]
         donor: Clip | None = None
         if kind == "identity_swap":
@@ -143,7 +144,9 @@ def sampling_weights(portraits: list[Portrait]) -> NDArray[np.float64]:
 
 def _moment(portrait: Portrait, at: int, window: range) -> Clip:
     """One frame, its points filled in from a window around it."""
-    points = usable_points(portrait.dense[window.start : window.stop])[at - window.start]
+    points = portrait.dense[at]
+    if not np.isfinite(points[0, 0]):
+        points = usable_points(portrait.dense[window.start : window.stop])[at - window.start]
     return Clip(np.asarray(portrait.crops[at : at + 1]), portrait.t[at : at + 1], points[None])
 
 

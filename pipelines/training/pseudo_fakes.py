@@ -33,6 +33,7 @@ FEATURES: Final = [*EYES[0], *EYES[1], *NOSE, *MOUTH]
 MIN_CHANGE: Final = 1.2
 # Opacity from which a pixel counts as inside.
 INSIDE: Final = 0.2
+ATTEMPTS: Final = 4
 # Sharpening adds so wide a neighbourhood's difference; a donor's face is cut out with so soft a rim (px).
 UNSHARP_PX: Final = 1.2
 FACE_SOFTNESS: Final = 2.0
@@ -138,7 +139,7 @@ class SourceRecipe:
             x += self.sharpen * (x - cv2.GaussianBlur(x, (0, 0), UNSHARP_PX))
         if self.grain > 0:
             x += self.grain * one_noise(self.seed, size)
-        grey = x.mean(axis=2, keepdims=True)
+        grey = cv2.transform(x, np.full((1, 3), 1 / 3))[..., None]
         # A tint on a grey picture would give the fake away by colour alone.
         gain, shift = (self.gain.mean(), self.shift.mean()) if is_grey(image) else (self.gain, self.shift)
         x = (grey + (x - grey) * self.saturation) * gain + shift
@@ -245,19 +246,30 @@ class DrawnFake:
                 continue
             if self.kind == "identity_swap":
                 source = _matched_colour(source, base)
-            if self.kind == "drift":
-                source = source * (1 + 0.05 * self.drift["gain"][i])
-                points = points + np.array([self.drift["x"][i], self.drift["y"][i]], dtype=np.float32) * 1.5
+            source = source * np.float32(self.gain(i))
             if warps is not None:
                 source = remapped(source, warps[i])
-            mask = self.mask.apply(points, target) * np.float32(self.opaque[i])
+            mask = self.mask.apply(self.placed(points, i), target) * np.float32(self.opacity(i))
             if usable is not None:
                 mask = mask * usable
-            if self.kind == "drift":
-                mask = mask * np.float32(np.clip(1 + 0.25 * self.drift["alpha"][i], 0.3, 1))
             fake[i] = np.round(np.clip(_blended(source, base, mask, self.bands), 0, 255))
             masks[i] = mask
         return FakeClip(real=real, fake=fake, masks=masks, kind=self.kind, family=self.mask.family)
+
+    def gain(self, i: int) -> float:
+        """What the source's levels are multiplied with at frame `i`."""
+        return 1 + 0.05 * float(self.drift["gain"][i]) if self.kind == "drift" else 1.0
+
+    def placed(self, points: Points, i: int) -> Points:
+        """Where the mask lies at frame `i`, whose points are `points` (478, 2)."""
+        if self.kind != "drift":
+            return points
+        return points + np.array([self.drift["x"][i], self.drift["y"][i]], dtype=np.float32) * 1.5
+
+    def opacity(self, i: int) -> float:
+        """What the mask is multiplied with at frame `i`."""
+        faded = float(np.clip(1 + 0.25 * self.drift["alpha"][i], 0.3, 1)) if self.kind == "drift" else 1.0
+        return faded * float(self.opaque[i])
 
 
 def make_fake(
@@ -274,8 +286,7 @@ def make_fake(
     for drawn in attempts(clip, rng, kind=kind, other=other, strength=strength, partial=partial, recipe=recipe):
         fake = drawn.apply(clip, other)
         inside = fake.masks > INSIDE
-        change = np.abs(fake.fake.astype(np.float32) - fake.real.astype(np.float32)).mean(axis=3)
-        if inside.any() and float(change[inside].mean()) >= MIN_CHANGE:
+        if inside.any() and float(cv2.absdiff(fake.fake[inside], fake.real[inside]).mean()) >= MIN_CHANGE:
             break
     return fake
 
@@ -291,7 +302,7 @@ def attempts(
     recipe: FakeRecipe | None = None,
 ) -> Iterator[DrawnFake]:
     """Draws for `make_fake`, each stronger than the last: the first that changes its target by MIN_CHANGE, or the last of all, is it."""
-    for attempt in range(4):
+    for attempt in range(ATTEMPTS):
         yield DrawnFake.draw(clip, rng, kind, other, min(1.0, strength * (1 + 0.3 * attempt)), partial, recipe or FakeRecipe())
 
 
@@ -327,8 +338,8 @@ def _donor_rows(clip: Clip, rng: np.random.Generator, kind: Kind, other: Clip | 
     """(T,) the donor's row for each frame: rows of `other`, or of the clip itself in a shift of time; None: every frame is its own."""
     length = len(clip.t)
     if kind == "identity_swap" and other is not None:
-        start = int(rng.integers(len(other.crops)))
-        return np.array([_bounce(start + i, len(other.crops)) for i in range(length)])
+        start = int(rng.integers(len(other.t)))
+        return np.array([_bounce(start + i, len(other.t)) for i in range(length)])
     if kind == "time_shift" and length > 1:
         first, span = clip.t[0], clip.t[-1] - clip.t[0]
         away = float(rng.uniform(0.1, 2.0)) * float(rng.choice([-1, 1]))
