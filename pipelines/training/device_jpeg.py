@@ -1,6 +1,6 @@
 """Baseline JPEG of many pictures at once on any device: levels and qualities in, the levels that a decoder would give out.
 
-Used by `device_fakes.py` where `degradations.through_jpeg` serves one picture. ITU-T T.81 with the tables of its annex K, chroma at half
+Used by `batched_steps.py` where `degradations.through_jpeg` serves one picture. ITU-T T.81 with the tables of its annex K, chroma at half
 size, and libjpeg's roundings; entropy coding loses nothing and is left out.
 """
 

@@ -7,11 +7,12 @@ as in Tan and Le 2021, "EfficientNetV2"). The averaged weights, the log and a st
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -111,7 +112,7 @@ def train_encoder(
     for crop_px, until in ((recipe.small_px, round(recipe.pairs * recipe.small_share)), (CROP_PX, recipe.pairs)):
         if run.pairs >= until:
             continue
-        fixed = _fixed_batches(holdout, recipe, crop_px)
+        fixed = _fixed_batches(holdout, recipe, crop_px, device)
         validated = time.monotonic()
         for batch in _batches(train, recipe, crop_px, device, first=run.steps):
             began = time.monotonic()
@@ -263,10 +264,10 @@ def _write(path: Path, what: dict[str, Any]) -> None:
     part.replace(path)
 
 
-def _fixed_batches(holdout: list[Portrait], recipe: EncoderRecipe, crop_px: int) -> list[PairBatch]:
-    data = FacePairs(holdout, groups=recipe.groups, seed=recipe.seed + 1000, crop_px=crop_px)
-    rng = np.random.default_rng(recipe.seed + 1000)
-    return [data.draw(rng) for _ in range(recipe.validation_batches)]
+def _fixed_batches(holdout: list[Portrait], recipe: EncoderRecipe, crop_px: int, device: str) -> list[PairBatch]:
+    """Pairs of the held-out, of every make whatever is left out of the training."""
+    fixed = replace(recipe, seed=recipe.seed + 1000, fakes=FakeRecipe())
+    return list(itertools.islice(_batches(holdout, fixed, crop_px, device, first=0), recipe.validation_batches))
 
 
 @torch.inference_mode()

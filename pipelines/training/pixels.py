@@ -1,4 +1,4 @@
-"""What OpenCV does to one picture, done to a batch on any device with other settings for every row. Used by `device_fakes.py`.
+"""What OpenCV does to one picture, done to a batch on any device with other settings for every row. Used by `batched_steps.py`.
 
 Pictures are float32 (B, C, S, S) in grey levels. Everything linear (blurs, other sizes) is two products with matrices that are built for
 each row, so that rows of different strength and size go together. Borders, kernels and roundings are OpenCV's; tests hold the two together.

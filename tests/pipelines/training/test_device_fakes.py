@@ -13,8 +13,9 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.data import DataLoader
 
+from pipelines.training.batched_steps import blend, enlarged, faces_of, worn
 from pipelines.training.degradations import CODECS, Distractor, Strip, Wear
-from pipelines.training.device_fakes import DeviceFakes, _blend, _enlarged, _faces, _worn
+from pipelines.training.device_fakes import DeviceFakes
 from pipelines.training.encoder_data import FRAME_KINDS, FacePairs, PairBatch
 from pipelines.training.masks import FAMILIES, Family
 from pipelines.training.packed_pairs import PackedStream, bits, from_bits, pack
@@ -33,9 +34,9 @@ def _recipe(seed: int, *, kind: Kind = "static", family: Family = "full", wear: 
     one, still = clip(2), clip(1)
     donor = replace(still, crops=np.clip(one.crops[1:] * 0.8 + 30, 0, 255).astype(np.uint8), points=still.points * 0.95 + 6)
     fakes, rng = FakeRecipe(families=(family,)), np.random.default_rng(seed)
-    worn = wear or replace(Wear.neutral(), angle=0.05, zoom=1.03, move=(1.2, -2.0), flip=True)
+    wear = wear or replace(Wear.neutral(), angle=0.05, zoom=1.03, move=(1.2, -2.0), flip=True)
     strip = Strip.draw(rng, 2, shake=1.0)
-    return PairRecipe(still, donor if kind == "identity_swap" else None, kind, strength, seed, fakes, worn, strip, measured=True)
+    return PairRecipe(still, donor if kind == "identity_swap" else None, kind, strength, seed, fakes, wear, strip, measured=True)
 
 
 def _both(recipes: list[PairRecipe], device: str = "cpu") -> tuple[PairBatch, PairBatch]:
@@ -88,8 +89,8 @@ def test_every_wear_comes_out_as_alone() -> None:
     expected, made = _both(recipes)
     _assert_alike(recipes, expected, made)
     plain, _ = _both([_recipe(3, wear=Wear.neutral())])
-    worn = (made.real.float() - plain.real.float()).abs().mean((1, 2, 3))
-    assert bool((worn > 0.2).all()), "each wear does something"
+    changed = (made.real.float() - plain.real.float()).abs().mean((1, 2, 3))
+    assert bool((changed > 0.2).all()), "each wear does something"
 
 
 def test_a_codec_gets_what_the_device_made_and_nothing_is_done_to_what_it_gives_back() -> None:
@@ -181,9 +182,9 @@ def test_all_of_the_work_stays_on_the_device_of_its_tensors() -> None:
     assert all(len(rows) for rows in (*packed.rows.values(), *packed.fakes.rows.values())), "every branch is taken"
     with FakeTensorMode() as pretended:
         there = packed.each(lambda one: pretended.from_tensor(one).to("cuda"))
-        real, fake, mask = _blend(*_faces(there), there.fakes)
-        tiles, maps = _worn(there, real, fake, mask)
-        made = (_enlarged(tiles, there), maps)
+        real, fake, mask = blend(*faces_of(there), there.fakes)
+        tiles, maps = worn(there, real, fake, mask)
+        made = (enlarged(tiles, there), maps)
     assert [one.device.type for one in made] == ["cuda", "cuda"]
     assert [tuple(one.shape) for one in made] == [(2, 96, 3, CROP_PX, CROP_PX), (96, 2, CROP_PX // 8, CROP_PX // 8)]
 
