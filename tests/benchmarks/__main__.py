@@ -26,6 +26,7 @@ from tests.benchmarks import (
     bench_liquid,
     bench_liquid_gpu,
     bench_live,
+    bench_pairs,
     bench_peers,
     bench_seconds,
     bench_timeline,
@@ -51,9 +52,10 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "ablation": bench_ablation.run,
     "card": bench_card.run,
     "liquid_gpu": bench_liquid_gpu.run,
+    "pairs": bench_pairs.run,
 }
-ON_REQUEST = frozenset({"seconds", "xor", "ablation", "card", "liquid_gpu", "live", "length", "day"})
-"""They take half an hour or more, or need a GPU; they run only when they are asked for by name."""
+ON_REQUEST = frozenset({"seconds", "xor", "ablation", "card", "liquid_gpu", "pairs", "live", "length", "day"})
+"""They take half an hour or more, or are about a GPU; they run only when they are asked for by name."""
 
 
 def main(arguments: Sequence[str]) -> None:
