@@ -91,7 +91,7 @@ def _streams(model: Model, url: str, sandbox: MediaSandbox, alone: float, n: int
             except Overloaded as overloaded:
                 refused += 1
                 time.sleep(overloaded.retry_after_s or 1.0)
-                if refused > 10 * n:
+                if refused > n:
                     break
                 continue
             frames = sandbox.read_frames(url, hz=12.0, limits=LIMITS)
