@@ -105,8 +105,7 @@ class LiveStream:
         self.clock = StageClock(time.thread_time)
         self._analysis = Analysis(self.model, seat=self._seat, clock=self.clock, horizon_s=HORIZON_S)
         self._native_hz = native_hz
-        doubt = self.model.calibrator.doubt_logit
-        self._attention = Attention(doubt_logit=doubt, native_hz=native_hz) if attentive else None
+        self._attention = Attention(native_hz=native_hz) if attentive else None
         self.counts = LiveCounts()
         self._changed = threading.Condition()
         self._next: tuple[Frame, float, int] | None = None
