@@ -18,6 +18,7 @@ from fastapi.routing import APIRoute
 from pipelines.analysis import Model, load_model
 from service import __version__, analyses, dashboard, evidence, health, problems
 from service.boundary import Boundary
+from service.connection import database_url
 from service.database import Database
 from service.jobs import Jobs
 from service.media_sandbox import MediaSandbox
@@ -80,7 +81,7 @@ async def open_rooms(settings: Settings, model: Model | None = None) -> AsyncIte
         stack.enter_context(_only_one(settings.data_dir))
         if model is None:
             model = await asyncio.to_thread(load_model, settings.weights, device=settings.device)
-        database = await Database.open(settings.data_dir / "undercurrent.db")
+        database = await Database.open(database_url(settings))
         stack.push_async_callback(database.close)
         storage = Storage(settings.data_dir / "analyses")
         sandbox = stack.enter_context(MediaSandbox())

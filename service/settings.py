@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipelines.media import Limits
@@ -42,6 +42,9 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="TCP port; 0 takes a free one.")
     allowed_hosts: tuple[str, ...] = Field((), description="Host names a request may ask for; empty: loopback names while on loopback.")
     data_dir: Path = Field(default_factory=_default_data_dir, description="Holds the database and one directory for each analysis.")
+    database_url: SecretStr | None = Field(
+        None, description="postgresql://user:password@host/name for several replicas; SQLite in the data directory when empty."
+    )
     max_upload_bytes: int = Field(2 * GIB, ge=1, description="Largest media accepted, in bytes.")
     min_free_bytes: int = Field(256 * MIB, ge=0, description="Uploads are refused while the disk has less than this left, in bytes.")
     max_wait_s: float = Field(300.0, ge=0, description="Cap of `Prefer: wait=N`, in seconds.")

@@ -15,8 +15,19 @@ from pipelines.analysis import Model, load_model
 from service.app import create_app
 from service.settings import Settings
 from tests.clips import face_clip
+from tests.postgres import Cluster, cluster
+from tests.support import require
 
 Serve = Callable[[Settings], AbstractContextManager[httpx.Client]]
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A PostgreSQL server of the tests' own; `create` gives an empty database."""
+    programs = require("postgresql")
+    assert programs is not None
+    with cluster(programs) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
