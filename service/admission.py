@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import structlog
 from fastapi import Request
 from sqlalchemy.exc import IntegrityError
 
@@ -15,6 +16,8 @@ from service.rooms import ServiceRooms
 from service.uploads import basename, receive
 
 MAX_EXTERNAL_ID = 200
+
+log = structlog.get_logger()
 
 
 async def admit(
@@ -53,6 +56,7 @@ async def admit(
     finally:
         if not kept:
             rooms.storage.remove(analysis_id)
+    log.info("analysis_queued", analysis=row.id, size_bytes=row.size_bytes, sha256=row.sha256)
     rooms.jobs.submit()
     return row
 

@@ -16,10 +16,12 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from pipelines.analysis import Model, load_model
-from service import __version__, analyses, dashboard, evidence, health, problems
+from pipelines.engine import Engines
+from service import __version__, analyses, dashboard, evidence, health, metrics, problems
 from service.boundary import Boundary
 from service.connection import database_url
 from service.database import Database
+from service.drain import Drain
 from service.jobs import Jobs
 from service.media_sandbox import MediaSandbox
 from service.problems import ServiceError
@@ -27,6 +29,8 @@ from service.rooms import ServiceRooms
 from service.settings import Settings
 from service.storage import Storage
 from service.telemetry import configure_logging
+from service.traces import tracing
+from service.witness import Witness
 
 SHUTDOWN_GRACE_S = 3
 """How long a download may go on after SIGTERM; listeners and waiting requests are let go at once."""
@@ -67,28 +71,32 @@ def create_app(settings: Settings, model: Model | None = None) -> FastAPI:
         settings: see `read_settings`.
         model: a loaded model to judge with; None loads `settings.weights` at start-up.
     """
-    return _application(settings, lambda: open_rooms(settings, model))
+    witness = Witness()
+    return _application(settings, lambda: open_rooms(settings, model, witness), witness)
 
 
 @asynccontextmanager
-async def open_rooms(settings: Settings, model: Model | None = None) -> AsyncIterator[ServiceRooms]:
+async def open_rooms(settings: Settings, model: Model | None = None, witness: Witness | None = None) -> AsyncIterator[ServiceRooms]:
     """Open everything that a service owns and start its workers; close it all, in reverse, at the end.
 
     Raises:
-        WeightsError, DatabaseError, DataDirectoryInUse, UnusableDataDirectory: it cannot start.
+        WeightsError, DatabaseError, DataDirectoryInUse, UnusableDataDirectory, TracesUnavailable: it cannot start.
     """
+    witness = witness or Witness()
     async with AsyncExitStack() as stack:
         stack.enter_context(_only_one(settings.data_dir))
+        witness.tracer = stack.enter_context(tracing(settings.traces_endpoint))
         if model is None:
             model = await asyncio.to_thread(load_model, settings.weights, device=settings.device)
         database = await Database.open(database_url(settings))
         stack.push_async_callback(database.close)
         storage = Storage(settings.data_dir / "analyses")
         sandbox = stack.enter_context(MediaSandbox())
-        jobs = Jobs(settings, database, storage, model, sandbox.reader)
+        engines = await asyncio.to_thread(stack.enter_context, Engines([model]))
+        jobs = Jobs(settings, database, storage, model, sandbox.reader, witness)
         stack.push_async_callback(jobs.close)
         await jobs.start()
-        yield ServiceRooms(settings, database, storage, jobs, sandbox)
+        yield ServiceRooms(settings, database, storage, jobs, sandbox, engines, witness, Drain(settings.drain_notice_s))
 
 
 def openapi_document() -> dict[str, Any]:
@@ -108,8 +116,8 @@ def run(settings: Settings) -> None:
 
 
 class Server(uvicorn.Server):
-    """Lets listeners go before it waits for connections (an event stream would hold the shutdown to its limit), and closes the rooms
-    before it hands the signal on: uvicorn raises it again at the end, and the second SIGTERM kills."""
+    """Drains before it shuts down; lets listeners go before it waits for connections (an event stream would hold the shutdown to its
+    limit), and closes the rooms before it hands the signal on: uvicorn raises it again at the end, and the second SIGTERM kills."""
 
     def __init__(self, config: uvicorn.Config, rooms: ServiceRooms, stack: AsyncExitStack) -> None:
         super().__init__(config)
@@ -117,6 +125,7 @@ class Server(uvicorn.Server):
         self._stack = stack
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._rooms.drain.leave(lambda: self.force_exit)
         self._rooms.jobs.drain()
         await super().shutdown(sockets)
         await self._stack.aclose()
@@ -125,15 +134,16 @@ class Server(uvicorn.Server):
 async def _serve(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(_listen(settings.host, settings.port))
-        rooms = await stack.enter_async_context(open_rooms(settings))
-        app = _application(settings, lambda: nullcontext(rooms))
+        witness = Witness()
+        rooms = await stack.enter_async_context(open_rooms(settings, witness=witness))
+        app = _application(settings, lambda: nullcontext(rooms), witness)
         config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=SHUTDOWN_GRACE_S)
         host, port = listener.getsockname()[:2]
         log.info("serving", url=f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/", data_dir=str(settings.data_dir))
         await Server(config, rooms, stack).serve(sockets=[listener])
 
 
-def _application(settings: Settings, rooms: Callable[[], AbstractAsyncContextManager[ServiceRooms]]) -> FastAPI:
+def _application(settings: Settings, rooms: Callable[[], AbstractAsyncContextManager[ServiceRooms]], witness: Witness) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with rooms() as opened:
@@ -152,8 +162,8 @@ def _application(settings: Settings, rooms: Callable[[], AbstractAsyncContextMan
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     problems.install(app)
-    app.add_middleware(Boundary, settings=settings)
-    for router in (analyses.router, evidence.router, health.router):
+    app.add_middleware(Boundary, settings=settings, witness=witness)
+    for router in (analyses.router, evidence.router, health.router, metrics.router):
         app.include_router(router)
     dashboard.install(app)
     return app

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import secrets
-from time import monotonic
 from urllib.parse import urlsplit
 
 import structlog
@@ -17,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.problems import CrossOrigin, ForeignHost, ServiceError, internal_problem, problem_of, problem_response
 from service.settings import Settings
+from service.witness import SeenRequest, Witness
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; connect-src 'self'; "
@@ -40,8 +40,9 @@ log = structlog.get_logger()
 class Boundary:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, witness: Witness) -> None:
         self._app = app
+        self._witness = witness
         self._hosts = settings.allowed_hosts or ((*LOOPBACK_NAMES, settings.host) if settings.is_loopback else ())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,12 +53,15 @@ class Boundary:
         given = headers.get("x-request-id", "")
         request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
         scope["request_id"] = request_id
-        started, status = monotonic(), 0
+        with self._witness.request(scope, headers, request_id) as seen:
+            await self._answer(scope, receive, send, seen)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, seen: SeenRequest) -> None:
+        headers, request_id = Headers(scope=scope), scope["request_id"]
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                seen.answered(message["status"])
                 out = MutableHeaders(scope=message)
                 out["X-Request-ID"] = request_id
                 for name, value in SECURITY_HEADERS.items():
@@ -71,14 +75,14 @@ class Boundary:
             else:
                 await self._app(scope, receive, send_with_headers)
         except Exception:
-            log.exception("request_crashed", request_id=request_id, method=scope["method"], path=scope["path"])
-            if status:
+            log.exception("request_crashed", method=scope["method"], path=scope["path"])
+            if seen.status:
                 raise
             response = problem_response(internal_problem(instance=scope["path"], request_id=request_id))
             await response(scope, receive, send_with_headers)
         finally:
-            took = round((monotonic() - started) * 1000, 1)
-            log.info("request", method=scope["method"], path=scope["path"], status=status, ms=took, request_id=request_id)
+            took = round(seen.elapsed_s * 1000, 1)
+            log.info("request", method=scope["method"], path=scope["path"], status=seen.status, ms=took, **seen.analysis)
 
     def _refuse(self, method: str, headers: Headers) -> ServiceError | None:
         host = headers.get("host", "")

@@ -6,6 +6,7 @@ Result, timeline and crops are files (`storage.py`); a row says `succeeded` only
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import (
@@ -102,6 +103,15 @@ class ReplicaRow(Base):
     seen_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Analyses that have not ended."""
+
+    queued: int
+    running: int
+    oldest_queued_at: datetime | None
+
+
 def now() -> datetime:
     """The wall clock, aware, for rows; never for media time."""
     return datetime.now(UTC)
@@ -185,6 +195,15 @@ class Database:
         """How many rows have this status."""
         async with self._sessions() as session:
             return await session.scalar(select(func.count()).where(AnalysisRow.status == status)) or 0
+
+    async def backlog(self) -> Backlog:
+        """What waits and what runs."""
+        query = select(AnalysisRow.status, func.count(), func.min(AnalysisRow.created_at)).group_by(AnalysisRow.status)
+        async with self._sessions() as session:
+            rows = await session.execute(query.where(AnalysisRow.status.in_(("queued", "running"))))
+        found = {status: (count, oldest) for status, count, oldest in rows}
+        queued, oldest = found.get("queued", (0, None))
+        return Backlog(queued, found.get("running", (0, None))[0], oldest)
 
     async def claim_next(self) -> AnalysisRow | None:
         """Move the oldest queued row to `running` and return it; None when none is queued."""

@@ -20,8 +20,8 @@ import sys
 import threading
 import time
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, closing, suppress
-from dataclasses import astuple
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -72,6 +72,18 @@ REFUSALS: Final[dict[str, type[SourceError] | type[DecodeError]]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class SandboxCounts:
+    """What became of the decode children."""
+
+    alive: int
+    started: int
+    crashed: int
+    """Died of their media, or made no sense."""
+    stalled: int
+    """Ended, because they gave no answer in time."""
+
+
 class MediaSandbox:
     """Starts a decode child for each source. May be used by many threads; a context manager that ends with all its children."""
 
@@ -79,6 +91,8 @@ class MediaSandbox:
         self._lock = threading.Lock()
         self._zygote: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._counting = threading.Lock()  # forking may hold the other for seconds
+        self._alive = self._started = self._crashed = self._stalled = 0
 
     @staticmethod
     def supported() -> bool:
@@ -169,6 +183,37 @@ class MediaSandbox:
         except (OSError, ValidationError, DecodeError):
             return None
 
+    @property
+    def counts(self) -> SandboxCounts:
+        """What happened here so far."""
+        with self._counting:
+            return SandboxCounts(self._alive, self._started, self._crashed, self._stalled)
+
+    def came(self) -> None:
+        """A child lives."""
+        with self._counting:
+            self._alive += 1
+            self._started += 1
+
+    def went(self) -> None:
+        """One is gone, whatever it died of."""
+        with self._counting:
+            self._alive -= 1
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """Count what makes an end of the child that is read inside."""
+        try:
+            yield
+        except DecoderCrashed:
+            with self._counting:
+                self._crashed += 1
+            raise
+        except DecoderStalled:
+            with self._counting:
+                self._stalled += 1
+            raise
+
     def _child(self, request: Request, media: int | None) -> _Child:
         for _ in range(2):  # the zygote may have died just now, or not have found room for a child
             with suppress(_NoChild):
@@ -238,6 +283,7 @@ class _Child:
     """One forked child: its socket, its slots of shared memory, its life and death."""
 
     def __init__(self, sandbox: MediaSandbox, request: Request, media: int | None) -> None:
+        self.sandbox = sandbox
         self._slot_bytes = 3 * request.limits.max_pixels
         with ExitStack() as ours, ExitStack() as theirs:
             self.talk, talk = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -271,6 +317,8 @@ class _Child:
                 self._process = os.pidfd_open(self.pid)
             if self._process is not None:
                 ours.callback(os.close, self._process)
+            sandbox.came()
+            ours.callback(sandbox.went)
             self._open = ours.pop_all()
 
     def kill(self) -> None:
@@ -378,10 +426,11 @@ class SandboxedFrames:
         self.warnings: list[MediaWarning] = []
         self.disconnected = False
         try:
-            limits = request.limits
-            started, opened = self._receive(limits.open_timeout_s + GRACE_S), self._receive(limits.open_timeout_s + GRACE_S)
-            if not isinstance(started, Started) or not isinstance(opened, Opened) or not _makes_sense(opened.media):
-                raise self._untrue(opened)
+            patience_s = request.limits.open_timeout_s + GRACE_S
+            with child.sandbox.counting():
+                started, opened = self._receive(patience_s), self._receive(patience_s)
+                if not isinstance(started, Started) or not isinstance(opened, Opened) or not _makes_sense(opened.media):
+                    raise self._untrue(opened)
         except BaseException:
             self.close()
             raise
@@ -397,6 +446,10 @@ class SandboxedFrames:
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the wanted Frames in order of time; raises what `FrameSource` does, and DecoderCrashed and DecoderStalled."""
+        with self._child.sandbox.counting():
+            yield from self._frames()
+
+    def _frames(self) -> Iterator[Frame]:
         if self._used:
             raise SourceError("A source can be read once.", expected="a newly opened source", got="one that was read before")
         self._used = True

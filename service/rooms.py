@@ -8,12 +8,15 @@ from uuid import UUID
 
 from fastapi import Depends, Request
 
+from pipelines.engine import Engines
 from service.database import AnalysisRow, Database
+from service.drain import Drain
 from service.jobs import Jobs
 from service.media_sandbox import MediaSandbox
 from service.problems import NoResultYet, UnknownAnalysis
 from service.settings import Settings
 from service.storage import Storage
+from service.witness import Witness
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,9 @@ class ServiceRooms:
     storage: Storage
     jobs: Jobs
     sandbox: MediaSandbox
+    engines: Engines
+    witness: Witness
+    drain: Drain
 
 
 def _rooms(request: Request) -> ServiceRooms:

@@ -52,6 +52,8 @@ class Settings(BaseSettings):
     weights: Path | None = Field(None, description="Checkpoint file; the shipped one when empty.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the nets run.")
     workers: int = Field(1, ge=1, le=16, description="Analyses that run at the same time.")
+    drain_notice_s: float = Field(0.0, ge=0, description="Seconds between not being ready and closing, for a load balancer to notice.")
+    traces_endpoint: str | None = Field(None, description="OTLP collector (`http://host:4318`) that traces are sent to; empty: none.")
     limits: Limits = Field(default_factory=Limits, description="What one untrusted file may ask of this machine.")
 
     @property
