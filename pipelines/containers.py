@@ -32,6 +32,7 @@ from pipelines.errors import (
     SourceUnreachable,
     StillImage,
     UnsupportedMedia,
+    UrlNotAllowed,
 )
 from pipelines.media import Limits
 
@@ -126,7 +127,7 @@ def _url_options(url: str, limits: Limits) -> dict[str, str]:
             formats = f"hls,{FORMATS}" if playlist else FORMATS
             # A redirect could lead to an address that nobody checked.
             return {
-                "protocol_whitelist": "http,https,tcp,tls" + (",crypto" if playlist else ""),
+                "protocol_whitelist": "http,https,tcp,tls,httpproxy" + (",crypto" if playlist else ""),
                 "format_whitelist": formats,
                 "max_redirects": "0",
                 "timeout": wait_us,
@@ -137,7 +138,8 @@ def _url_options(url: str, limits: Limits) -> dict[str, str]:
                 "rtsp_transport": "tcp",
                 # With sound beside it, FFmpeg moves the picture's stamps at every sender report.
                 "allowed_media_types": "video",
-                "protocol_whitelist": "rtsp,rtp,udp,tcp" + (",tls" if parts.scheme.lower() == "rtsps" else ""),
+                # Without rtsp itself: the server is asked by the demuxer, and a redirect (302) would be opened by name.
+                "protocol_whitelist": "rtp,udp,tcp" + (",tls,httpproxy" if parts.scheme.lower() == "rtsps" else ""),
                 "format_whitelist": f"rtsp,rtp,sdp,{FORMATS}",
                 "timeout": wait_us,
                 "analyzeduration": "500000",
@@ -168,6 +170,8 @@ def _open_container(
         # Not `from error`: its text is the whole URL, credentials and all, and tracebacks are logged.
         if isinstance(error, av.error.InvalidDataError) and not what.lower().startswith("rtsp"):
             raise _refused_format(None, name, error) from None
+        if isinstance(error, av.error.ArgumentError) and isinstance(what, str) and what.lower().startswith("rtsp"):
+            raise UrlNotAllowed(f"{name} leads elsewhere, and is not followed.", expected="a stream", got="a redirect") from None
         kind = SourceRefused if isinstance(error, PERMANENT) else SourceUnreachable
         raise kind(f"{name} cannot be reached.", expected="a URL that answers with a video", got=plain(error)) from None
 

@@ -26,6 +26,7 @@ from service.rooms import ServiceRooms
 from service.settings import Settings
 from service.storage import Storage
 from service.telemetry import configure_logging
+from service.url_policy import UrlPolicy
 
 SHUTDOWN_GRACE_S = 3
 """How long a download may go on after SIGTERM; listeners and waiting requests are let go at once."""
@@ -83,7 +84,7 @@ async def open_rooms(settings: Settings, model: Model | None = None) -> AsyncIte
         database = await Database.open(settings.data_dir / "undercurrent.db")
         stack.push_async_callback(database.close)
         storage = Storage(settings.data_dir / "analyses")
-        sandbox = stack.enter_context(MediaSandbox())
+        sandbox = stack.enter_context(MediaSandbox(UrlPolicy(settings.camera_networks)))
         jobs = Jobs(settings, database, storage, model, sandbox.reader)
         stack.push_async_callback(jobs.close)
         await jobs.start()

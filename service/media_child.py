@@ -28,6 +28,7 @@ from pipelines.frames import read_frames
 from pipelines.media import FrameCounts, Image
 from service.media_lock import die_with_parent, lock_up
 from service.media_wire import FRAME_SLOTS, RATE, READY, Alive, Ended, Message, Opened, Refused, Request, shown
+from service.net_gate import lock_sending
 
 PULSE_S: Final = 0.5
 FAULT: Final = 70  # EX_SOFTWARE of sysexits.h: a mistake of ours, with its traceback on stderr
@@ -101,7 +102,16 @@ def _become(given: list[int]) -> None:
             request = Request.model_validate_json(text.read())
         # mmap keeps a duplicate of its descriptor, in the place where REQUEST was.
         memory = mmap.mmap(FRAMES, FRAME_SLOTS * 3 * request.limits.max_pixels)
-        _say(talk, lock_up(request, files=TALK + len(given)))
+        started, gate = lock_up(request, files=TALK + len(given))
+        if gate is None:
+            _say(talk, started)
+        else:
+            # Whoever holds the gate may answer for itself.
+            socket.send_fds(talk, [started.model_dump_json().encode()], [gate])
+            os.close(gate)
+            lock_sending()
+        if request.proxy is not None:
+            os.environ["http_proxy"] = request.proxy
         _decode(request, talk, memory)
         os._exit(0)
     except BaseException as error:  # whatever it is, a fork must not run on as a second zygote

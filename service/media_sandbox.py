@@ -19,9 +19,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import astuple
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -31,7 +32,7 @@ from pydantic import ValidationError
 
 from pipelines import errors
 from pipelines.byte_feed import Readable, SeekableFeed, feed_of, open_file
-from pipelines.errors import DecodeError, DecoderCrashed, DecoderStalled, FeedFailed, MediaTooLarge, SourceError
+from pipelines.errors import DecodeError, DecoderCrashed, DecoderStalled, FeedFailed, MediaTooLarge, SourceError, UrlNotAllowed
 from pipelines.frames import read_frames
 from pipelines.image_pool import ImagePool
 from pipelines.media import Frame, FrameCounts, Limits, MediaInfo, MediaWarning, Reader
@@ -52,6 +53,8 @@ from service.media_wire import (
     Started,
     from_child,
 )
+from service.net_gate import PROXY, NetGate
+from service.url_policy import ANYWHERE, UrlPolicy
 
 # glibc gives large blocks back to the system at once and asks for them again: at 720p that is half of the cost of converting a picture.
 CHILD_ENVIRONMENT: Final = {
@@ -73,9 +76,14 @@ REFUSALS: Final[dict[str, type[SourceError] | type[DecodeError]]] = {
 
 
 class MediaSandbox:
-    """Starts a decode child for each source. May be used by many threads; a context manager that ends with all its children."""
+    """Starts a decode child for each source. May be used by many threads; a context manager that ends with all its children.
 
-    def __init__(self) -> None:
+    Args:
+        policy: where URLs may point; anywhere if None.
+    """
+
+    def __init__(self, policy: UrlPolicy | None = None) -> None:
+        self.policy = policy or UrlPolicy(ANYWHERE)
         self._lock = threading.Lock()
         self._zygote: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -110,15 +118,16 @@ class MediaSandbox:
         """As `pipelines.frames.read_frames`, in a child; its own clock, since a child cannot know an earlier one's.
 
         Raises:
-            SourceError: as there.
+            SourceError: as there; UrlNotAllowed for a URL that points, or leads, where `policy` does not allow.
             DecoderCrashed, DecoderStalled: the child died of this source, or gave no answer in time.
         """
         limits = limits or Limits()
         with ExitStack() as given:
-            url, name, media, pump = None, "the byte feed", None, None
+            target, name, media, pump = None, "the byte feed", None, None
             Sampler(hz)  # raises for a rate that is none, as it would in the child
             if isinstance(source, str | os.PathLike) and "://" in os.fspath(source):
-                url = os.fspath(source)
+                target = self.policy.admit(os.fspath(source))
+                name = target.shown
             elif isinstance(source, str | os.PathLike):
                 # A file's name may be any bytes; what is shown of it is text.
                 name = os.fsencode(Path(source).name).decode(errors="replace")
@@ -131,7 +140,8 @@ class MediaSandbox:
                 pump = _Pump(source, writer)
                 given.callback(pump.drop)
             request = Request(
-                url=url,
+                url=None if target is None else target.url,
+                proxy=None if target is None or target.scheme == "rtsp" else "http://{}:{}".format(*PROXY),
                 name=name,
                 hz=hz,
                 limits=limits,
@@ -143,7 +153,7 @@ class MediaSandbox:
                 if pump is not None:
                     pump.start()
                 failed.pop_all()
-            return SandboxedFrames(child, request, pump)
+            return SandboxedFrames(child, request, pump, None if target is None else partial(NetGate, target=target, policy=self.policy))
         raise AssertionError("ExitStack swallows nothing")
 
     @property
@@ -363,8 +373,9 @@ class _Pump(threading.Thread):
 class SandboxedFrames:
     """An opened source in a child, to be iterated once; see `pipelines.media.Frames`."""
 
-    def __init__(self, child: _Child, request: Request, pump: _Pump | None) -> None:
+    def __init__(self, child: _Child, request: Request, pump: _Pump | None, gated: Callable[[int], NetGate] | None) -> None:
         self._child, self._request, self._pump = child, request, pump
+        self._gate: NetGate | None = None
         self._pool = ImagePool()
         # Closing lets go of what reading uses; by the same thread it may happen in the middle of it.
         self._busy = threading.RLock()
@@ -379,7 +390,14 @@ class SandboxedFrames:
         self.disconnected = False
         try:
             limits = request.limits
-            started, opened = self._receive(limits.open_timeout_s + GRACE_S), self._receive(limits.open_timeout_s + GRACE_S)
+            started = self._receive(limits.open_timeout_s + GRACE_S, gated)
+            if gated is not None and self._gate is None:
+                raise UrlNotAllowed(
+                    f"{request.name} is not opened: this system cannot hold a decoder to one address.",
+                    expected="seccomp with user notification (Linux 5.9, x86-64 or arm64)",
+                    got="none",
+                )
+            opened = self._receive(limits.open_timeout_s + GRACE_S)
             if not isinstance(started, Started) or not isinstance(opened, Opened) or not _makes_sense(opened.media):
                 raise self._untrue(opened)
         except BaseException:
@@ -457,6 +475,9 @@ class SandboxedFrames:
         self._child.stop()
         with self._busy:
             self._child.close()
+            if self._gate is not None:
+                self._gate.close()
+                self._gate = None
 
     def _frame(self, shown: Shown) -> Frame:
         size = shown.height * shown.width * 3
@@ -486,11 +507,16 @@ class SandboxedFrames:
             shift=shown.shift,
         )
 
-    def _receive(self, patience_s: float) -> FromChild:
-        """The next message; refusals are raised, and so are silence and death."""
+    def _receive(self, patience_s: float, gated: Callable[[int], NetGate] | None = None) -> FromChild:
+        """The next message; refusals are raised, and so are silence and death. `gated` takes what a first one brings along."""
         self._wait(patience_s)
         try:
-            packet = self._child.talk.recv(MAX_MESSAGE_BYTES)
+            if gated is None:
+                packet = self._child.talk.recv(MAX_MESSAGE_BYTES)
+            else:
+                packet, listeners, _, _ = socket.recv_fds(self._child.talk, MAX_MESSAGE_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
+                if listeners:
+                    self._gate = gated(listeners[0])
         except ConnectionResetError:
             # It left without reading our last credits, which Linux reports first; what it said before is still there.
             packet = self._child.talk.recv(MAX_MESSAGE_BYTES)
@@ -503,6 +529,10 @@ class SandboxedFrames:
             raise DecoderCrashed("The decoder's answer makes no sense.", expected="a message", got=f"{len(packet)} bytes") from error
         if isinstance(message, Refused):
             self._raise_feed_error()
+            if self._gate is not None and (where := self._gate.strayed):
+                raise UrlNotAllowed(
+                    f"{self._request.name} leads elsewhere, and is not followed.", expected="the host that was named", got=where
+                )
             kind = REFUSALS.get(message.slug, DecodeError)
             raise kind(message.detail, expected=message.expected, got=message.got)
         return message
@@ -512,8 +542,15 @@ class SandboxedFrames:
         silent_s, most = 0.0, self._request.limits.max_wall_s
         ready = select.poll()
         ready.register(self._child.talk, select.POLLIN)
+        if self._gate is not None:
+            ready.register(self._gate, select.POLLIN)
         while True:
-            there = ready.poll(1000 * min(0.25, patience_s))
+            there = dict(ready.poll(1000 * min(0.25, patience_s)))
+            if self._gate is not None and (asks := there.pop(self._gate.fileno(), 0)):
+                if asks & select.POLLIN:
+                    self._gate.answer()
+                else:
+                    ready.unregister(self._gate)  # nobody is left to ask
             passed_s = self._passed_s()
             silent_s += passed_s
             self._waited_s += passed_s

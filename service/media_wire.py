@@ -39,7 +39,7 @@ class Message(BaseModel):
 class Request(Message):
     """Parent to child, in a descriptor of its own, since it may be long: what to read.
 
-    A file or feed is another descriptor, called `name`; only a URL is spelt out.
+    A file or feed is another descriptor, called `name`; only a URL is spelt out, and `name` then is what may be said of it.
     """
 
     url: str | None
@@ -47,6 +47,8 @@ class Request(Message):
     hz: float | None
     limits: Limits
     closely: frozenset[int] | None
+    proxy: str | None = None
+    """What the child is to take for an HTTP proxy."""
 
 
 class Started(Message):
@@ -56,6 +58,8 @@ class Started(Message):
     network_gone: bool
     files_gone: bool
     """Whether it can open no file, make none and signal nobody (Landlock)."""
+    network_gated: bool = False
+    """Whether it connects only by asking; the descriptor at which it asks comes with this message."""
 
 
 class Opened(Message):

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipelines.media import Limits
 from service.problems import ServiceError
+from service.url_policy import Network
 
 MIB = 1024**2
 GIB = 1024**3
@@ -49,6 +50,9 @@ class Settings(BaseSettings):
     weights: Path | None = Field(None, description="Checkpoint file; the shipped one when empty.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the nets run.")
     workers: int = Field(1, ge=1, le=16, description="Analyses that run at the same time.")
+    camera_networks: tuple[Network, ...] = Field(
+        ("public",), description="Where URLs may point: networks, and `public` for every address of the internet."
+    )
     limits: Limits = Field(default_factory=Limits, description="What one untrusted file may ask of this machine.")
 
     @property
