@@ -82,17 +82,17 @@ class Opened:
         self.closing.close()
 
 
-def open_source(source: Source, limits: Limits, *, hwaccel: str | None = None, known_as: str | None = None) -> Opened:
-    """Open `source` and choose its largest video stream; messages call it `known_as`.
+def open_source(source: Source, limits: Limits, *, hwaccel: str | None = None, live: bool = False, known_as: str | None = None) -> Opened:
+    """Open `source` and choose its largest video stream; messages call it `known_as`. A URL may be said to be `live`; RTSP is.
 
     Raises:
         SourceError: see the tree in `errors.py`.
     """
     with ExitStack() as closing:
-        name, size, live, feed = "the byte feed", None, False, None
+        name, size, filmed, feed = "the byte feed", None, False, None
         if isinstance(source, str | os.PathLike) and "://" in os.fspath(source):
             url = os.fspath(source)
-            name, live = _shown(url), url.lower().startswith("rtsp")
+            name, filmed = _shown(url), live or url.lower().startswith("rtsp")
             options = _url_options(url, limits)
         elif isinstance(source, str | os.PathLike):
             path = Path(source)
@@ -113,7 +113,7 @@ def open_source(source: Source, limits: Limits, *, hwaccel: str | None = None, k
         if container.metadata.get("major_brand", "").strip() in STILL_BRANDS:
             raise StillImage(f"{name} is a picture.", expected="a video", got="a still image")
         stream = _video_stream(container, limits, name, url=feed is None)
-        return Opened(container, stream, feed, name, size, live, backend, closing.pop_all(), *_declared(container, stream))
+        return Opened(container, stream, feed, name, size, filmed, backend, closing.pop_all(), *_declared(container, stream))
     raise AssertionError("ExitStack swallows nothing")
 
 

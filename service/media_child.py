@@ -22,6 +22,7 @@ from typing import Final
 import numpy as np
 
 from models.errors import Refusal
+from pipelines.clock import MediaClock
 from pipelines.containers import preload
 from pipelines.errors import DecoderCrashed, MediaTooLarge
 from pipelines.frames import read_frames
@@ -201,6 +202,8 @@ class _Child:
             hz=request.hz,
             limits=request.limits,
             closely=request.closely,
+            live=request.live,
+            clock=MediaClock(request.after),
             name=request.name,
             pulse=self._pulse,
             pool=self._slots,

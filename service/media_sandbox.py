@@ -32,7 +32,17 @@ from pydantic import ValidationError
 
 from pipelines import errors
 from pipelines.byte_feed import Readable, SeekableFeed, feed_of, open_file
-from pipelines.errors import DecodeError, DecoderCrashed, DecoderStalled, FeedFailed, MediaTooLarge, SourceError, UrlNotAllowed
+from pipelines.clock import Arrival, Mark
+from pipelines.errors import (
+    DecodeError,
+    DecoderCrashed,
+    DecoderStalled,
+    FeedFailed,
+    MediaTooLarge,
+    SourceError,
+    TimestampError,
+    UrlNotAllowed,
+)
 from pipelines.frames import read_frames
 from pipelines.image_pool import ImagePool
 from pipelines.media import Frame, FrameCounts, Limits, MediaInfo, MediaWarning, Reader
@@ -70,8 +80,10 @@ START_S: Final = 30.0  # importing the decoder takes one second, on a machine th
 ORDER_S: Final = 5.0
 FEED_PIECE: Final = 64 * 1024
 
-REFUSALS: Final[dict[str, type[SourceError] | type[DecodeError]]] = {
-    kind.slug: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, SourceError | DecodeError)
+REFUSALS: Final[dict[str, type[SourceError] | type[DecodeError] | type[TimestampError]]] = {
+    kind.slug: kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, SourceError | DecodeError | TimestampError)
 }
 
 
@@ -114,8 +126,15 @@ class MediaSandbox:
         hz: float | None = 12.0,
         limits: Limits | None = None,
         closely: Collection[int] | None = None,
+        live: bool = False,
+        after: Mark | None = None,
+        idle: Callable[[], None] | None = None,
     ) -> SandboxedFrames:
-        """As `pipelines.frames.read_frames`, in a child; its own clock, since a child cannot know an earlier one's.
+        """As `pipelines.frames.read_frames`, in a child.
+
+        Args:
+            after: the last picture of an earlier session of the same camera, so that the outage between becomes a real dt.
+            idle: called some times a second while the child says nothing, opening or reading; what it raises ends that.
 
         Raises:
             SourceError: as there; UrlNotAllowed for a URL that points, or leads, where `policy` does not allow.
@@ -146,6 +165,8 @@ class MediaSandbox:
                 hz=hz,
                 limits=limits,
                 closely=None if closely is None else frozenset(closely),
+                live=live,
+                after=after,
             )
             child = self._child(request, media)
             with ExitStack() as failed:
@@ -153,7 +174,9 @@ class MediaSandbox:
                 if pump is not None:
                     pump.start()
                 failed.pop_all()
-            return SandboxedFrames(child, request, pump, None if target is None else partial(NetGate, target=target, policy=self.policy))
+            return SandboxedFrames(
+                child, request, pump, None if target is None else partial(NetGate, target=target, policy=self.policy), idle
+            )
         raise AssertionError("ExitStack swallows nothing")
 
     @property
@@ -373,8 +396,10 @@ class _Pump(threading.Thread):
 class SandboxedFrames:
     """An opened source in a child, to be iterated once; see `pipelines.media.Frames`."""
 
-    def __init__(self, child: _Child, request: Request, pump: _Pump | None, gated: Callable[[int], NetGate] | None) -> None:
-        self._child, self._request, self._pump = child, request, pump
+    def __init__(
+        self, child: _Child, request: Request, pump: _Pump | None, gated: Callable[[int], NetGate] | None, idle: Callable[[], None] | None
+    ) -> None:
+        self._child, self._request, self._pump, self._idle = child, request, pump, idle
         self._gate: NetGate | None = None
         self._pool = ImagePool()
         # Closing lets go of what reading uses; by the same thread it may happen in the middle of it.
@@ -382,7 +407,7 @@ class SandboxedFrames:
         self._closed = False
         self._waited_s = 0.0
         self._mark = (time.monotonic(), self._fed_s())
-        self._last_pts = -(2**63)
+        self._last_pts = -(2**63) if request.after is None else request.after.pts
         self._used = False
         self._ended: Ended | None = None
         self.counts = FrameCounts()
@@ -482,7 +507,12 @@ class SandboxedFrames:
     def _frame(self, shown: Shown) -> Frame:
         size = shown.height * shown.width * 3
         limits = self._request.limits
-        if not self._child.holds(size) or shown.pts <= self._last_pts or self.counts.yielded >= limits.max_frames:
+        if (
+            not _is_finite(shown.arrival)
+            or not self._child.holds(size)
+            or shown.pts <= self._last_pts
+            or self.counts.yielded >= limits.max_frames
+        ):
             raise self._untrue(shown)
         self._last_pts = shown.pts
         image = self._pool.take(shown.height, shown.width)
@@ -505,6 +535,7 @@ class SandboxedFrames:
             dropped_before=shown.dropped_before,
             epoch=shown.epoch,
             shift=shown.shift,
+            arrival=shown.arrival,
         )
 
     def _receive(self, patience_s: float, gated: Callable[[int], NetGate] | None = None) -> FromChild:
@@ -551,6 +582,8 @@ class SandboxedFrames:
                     self._gate.answer()
                 else:
                     ready.unregister(self._gate)  # nobody is left to ask
+            if self._idle is not None and not there:
+                self._idle()
             passed_s = self._passed_s()
             silent_s += passed_s
             self._waited_s += passed_s
@@ -609,6 +642,10 @@ def _makes_sense(media: MediaInfo) -> bool:
     return (
         all(0 < n < 2**31 for n in whole) and 0 <= (media.size_bytes or 0) < 2**63 and all(n is None or math.isfinite(n) for n in numbers)
     )
+
+
+def _is_finite(arrival: Arrival | None) -> bool:
+    return arrival is None or (math.isfinite(arrival.at_s) and math.isfinite(arrival.utc_zero_s or 0.0))
 
 
 def _is_credible(ended: Ended) -> bool:

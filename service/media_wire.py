@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
+from pipelines.clock import Arrival, Mark
 from pipelines.media import Frame, FrameCounts, FrameFlag, Limits, MediaInfo, MediaWarning
 from pipelines.time_report import Provenance, TimeReport
 
@@ -47,6 +48,9 @@ class Request(Message):
     hz: float | None
     limits: Limits
     closely: frozenset[int] | None
+    live: bool = False
+    after: Mark | None = None
+    """The last picture of an earlier session of the same camera."""
     proxy: str | None = None
     """What the child is to take for an HTTP proxy."""
 
@@ -82,6 +86,7 @@ class Shown(Message):
     dropped_before: int = Field(ge=0)
     epoch: int = Field(ge=0)
     shift: int = Field(gt=-(2**63), lt=2**63)
+    arrival: Arrival | None = None
     decoded: int = Field(ge=0)
 
 
@@ -130,5 +135,6 @@ def shown(frame: Frame, slot: int, decoded: int) -> Shown:
         dropped_before=frame.dropped_before,
         epoch=frame.epoch,
         shift=frame.shift,
+        arrival=frame.arrival,
         decoded=decoded,
     )
