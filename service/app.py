@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from pipelines.analysis import Model, load_model
-from service import __version__, analyses, dashboard, evidence, health, problems
+from service import __version__, analyses, asyncapi, dashboard, evidence, health, problems
 from service.boundary import Boundary
 from service.database import Database
 from service.jobs import Jobs
@@ -152,7 +152,7 @@ def _application(settings: Settings, rooms: Callable[[], AbstractAsyncContextMan
     )
     problems.install(app)
     app.add_middleware(Boundary, settings=settings)
-    for router in (analyses.router, evidence.router, health.router):
+    for router in (analyses.router, evidence.router, health.router, asyncapi.router):
         app.include_router(router)
     dashboard.install(app)
     return app
