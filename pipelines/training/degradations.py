@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipelines.faces import CROP_PX
 from pipelines.media import Image
+from pipelines.training.fields import one_noise
 from pipelines.training.reencode import reencode
 
 HEAVY_SHARE: Final = 0.5
@@ -48,11 +49,15 @@ class Distractor:
         size = x.shape[0]
         shift = np.array([[1, 0, self.offset[0] * size], [0, 1, self.offset[1] * size]], dtype=np.float64)
         patch = cv2.warpAffine(x, shift, (size, size), borderMode=cv2.BORDER_REFLECT) * np.array(self.gain, dtype=np.float32)
+        soft = cv2.GaussianBlur(self.hard(size), (0, 0), self.softness)[..., None]
+        return np.asarray(x + (patch - x) * soft, dtype=np.float32)
+
+    def hard(self, size: int) -> NDArray[np.float32]:
+        """Where it lies (S, S), 0 or 1, before its rim is softened."""
         mask = np.zeros((size, size), dtype=np.float32)
         (cx, cy), (hx, hy) = self.centre, self.half
         cv2.ellipse(mask, ((cx * size, cy * size), (2 * hx * size, 2 * hy * size), 0.0), 1.0, -1)
-        soft = cv2.GaussianBlur(mask, (0, 0), self.softness)[..., None]
-        return np.asarray(x + (patch - x) * soft, dtype=np.float32)
+        return mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,30 +154,18 @@ class Wear:
         if self.blur > 0:
             x = np.asarray(cv2.GaussianBlur(x, (0, 0), self.blur), dtype=np.float32)
         if self.capture > 1:
-            x = np.asarray(cv2.resize(x, (self._captured_px(image.shape[0]),) * 2, interpolation=cv2.INTER_AREA), dtype=np.float32)
+            side = self.captured_px(image.shape[0])
+            x = np.asarray(cv2.resize(x, (side, side), interpolation=cv2.INTER_AREA), dtype=np.float32)
         if self.noise > 0:
-            x = x + np.random.default_rng(self.seed + step).normal(0, self.noise, (*x.shape[:2], 1)).astype(np.float32)
+            x = x + self.noise * one_noise(self.seed + step, x.shape[0])
         worn = np.round(np.clip(x, 0, 255)).astype(np.uint8)
         return through_jpeg(worn, self.jpeg) if self.jpeg else worn
 
-    def still(self, images: list[Image], rng: np.random.Generator) -> list[Image]:
-        """Crops (S, S, 3) of one size, side by side through one codec as the last picture of a shaken strip, in an order that `rng` draws.
-
-        One codec state for both classes, and no place that could tell them apart.
-        """
+    def still(self, images: list[Image], strip: Strip) -> list[Image]:
+        """Crops (S, S, 3) of one size, through one codec where the wear has one."""
         size = images[0].shape[0]
         tiles = [self.look(image) for image in images]
-        if self.codec is not None:
-            order = rng.permutation(len(tiles))
-            strip = [np.concatenate([tiles[i] for i in order], axis=1)]
-            for _ in range(int(rng.integers(0, 4))):
-                shift = np.array([[1, 0, rng.normal(0, self.shake)], [0, 1, rng.normal(0, self.shake)]])
-                moved = [cv2.warpAffine(tiles[i], shift, tiles[i].shape[1::-1], borderMode=cv2.BORDER_REFLECT) for i in order]
-                strip.insert(0, np.concatenate(moved, axis=1))
-            worn = reencode(np.stack(strip), np.arange(len(strip)) / 25.0, *self.codec)[-1]
-            for place, tile in enumerate(np.split(worn, len(tiles), axis=1)):
-                tiles[order[place]] = tile
-        return [_enlarged(tile, size) for tile in tiles]
+        return [enlarged(tile, size) for tile in (tiles if self.codec is None else strip.coded(tiles, self.codec))]
 
     def clip(self, crops: Image, t: NDArray[np.float64], crop_px: int) -> Image:
         """A whole clip (T, S, S, 3) -> (T, crop_px, crop_px, 3): geometry, look and codec."""
@@ -180,13 +173,42 @@ class Wear:
         worn = np.stack([self.look(warp_crop(crop, matrix, crop_px), step=i) for i, crop in enumerate(crops)])
         if self.codec is not None:
             worn = reencode(worn, t, *self.codec)
-        return np.stack([_enlarged(picture, crop_px) for picture in worn])
+        return np.stack([enlarged(picture, crop_px) for picture in worn])
 
-    def _captured_px(self, size: int) -> int:
-        return max(32, round(size / self.capture / 2) * 2)
+    def captured_px(self, size: int) -> int:
+        """Side of a crop of `size` px while it is compressed; even, as codecs want it."""
+        return max(32, round(size / self.capture / 2) * 2) if self.capture > 1 else size
 
 
-def _enlarged(image: Image, size: int) -> Image:
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """How crops lie side by side before a codec, and how the strip shook before it: one codec state for both classes of a pair."""
+
+    order: tuple[int, ...]
+    """Drawn, so that no place in the strip tells the classes apart."""
+    shifts: tuple[tuple[float, float], ...]
+    """Pixels that the pictures before the last one lie away from it."""
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, tiles: int, *, shake: float) -> Strip:
+        """Draw the places of so many tiles, and up to three pictures for the codec to predict from."""
+        order = tuple(int(i) for i in rng.permutation(tiles))
+        return cls(order, tuple((rng.normal(0, shake), rng.normal(0, shake)) for _ in range(int(rng.integers(0, 4)))))
+
+    def coded(self, tiles: list[Image], codec: tuple[str, int]) -> list[Image]:
+        """Tiles (k, k, 3) as the last picture of the strip comes back from a codec and its quality."""
+        strip = []
+        for x, y in self.shifts:
+            shift = np.array([[1, 0, x], [0, 1, y]])
+            moved = [cv2.warpAffine(tiles[i], shift, tiles[i].shape[1::-1], borderMode=cv2.BORDER_REFLECT) for i in self.order]
+            strip.append(np.concatenate(moved, axis=1))
+        strip.append(np.concatenate([tiles[i] for i in self.order], axis=1))
+        worn = reencode(np.stack(strip), np.arange(len(strip)) / 25.0, *codec)[-1]
+        parts = np.split(worn, len(tiles), axis=1)
+        return [parts[self.order.index(i)] for i in range(len(tiles))]
+
+
+def enlarged(image: Image, size: int) -> Image:
     """What the crop function does to a face that is smaller than its crop."""
     if image.shape[0] == size:
         return np.ascontiguousarray(image)

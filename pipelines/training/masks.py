@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.media import Image
+from pipelines.training.fields import SmoothField
 
 Points = NDArray[np.float32]
 Soft = NDArray[np.float32]
@@ -46,8 +47,7 @@ class MaskRecipe:
     raise_forehead: float
     wobble: NDArray[np.float32]
     """(2, 8) Fourier amplitudes of the outline's noise, in pixels."""
-    elastic: NDArray[np.float32]
-    """(S, S, 2) displacement in pixels."""
+    elastic: SmoothField
     grow_px: int
     """Dilate when positive, erode when negative."""
     blur_first: float
@@ -71,7 +71,7 @@ class MaskRecipe:
             family=family,  # type: ignore[arg-type]  # numpy's choice loses the Literal
             raise_forehead=float(rng.uniform(-0.02, 0.22)),
             wobble=rng.normal(0, rng.uniform(0.3, 2.0) * scale, (2, 8)).astype(np.float32),
-            elastic=smooth_field(rng, size, sigma=float(rng.uniform(6, 16)) * scale, amplitude=float(rng.uniform(0, 5)) * scale),
+            elastic=SmoothField.draw(rng, size, sigma=float(rng.uniform(6, 16)) * scale, amplitude=float(rng.uniform(0, 5)) * scale),
             grow_px=round(float(rng.uniform(-1 if small else -6, 4)) * scale),
             blur_first=float(rng.uniform(0.7, 2.5 if small else 5.0)) * scale,
             blur_second=float(rng.uniform(0.5, 6.0)) * scale,
@@ -83,13 +83,10 @@ class MaskRecipe:
 
     def apply(self, points: Points, image: Image) -> Soft:
         """The soft mask (S, S) in [0, ratio] for a face whose dense points in the crop are `points` (478, 2)."""
-        size = image.shape[0]
-        hard = _rasterise(self, points, image)
-        grid = np.mgrid[0:size, 0:size].astype(np.float32)
-        moved = cv2.remap(hard, grid[1] + self.elastic[..., 0], grid[0] + self.elastic[..., 1], cv2.INTER_LINEAR)
+        moved = self.elastic.moved(self.hard(points, image), cv2.BORDER_CONSTANT)
         if self.grow_px:
             kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * abs(self.grow_px) + 1,) * 2)
-            moved = cv2.dilate(moved, kernel) if self.grow_px > 0 else cv2.erode(moved, kernel)
+            moved = np.asarray((cv2.dilate if self.grow_px > 0 else cv2.erode)(moved, kernel), dtype=np.float32)
         soft = cv2.GaussianBlur(moved, (0, 0), self.blur_first)
         if self.keep_above > 0:
             soft = np.where(soft < self.keep_above * max(float(soft.max()), 1e-6), 0.0, soft).astype(np.float32)
@@ -97,18 +94,18 @@ class MaskRecipe:
         peak = float(soft.max())
         return np.asarray(soft / peak * self.ratio if peak > 1e-3 else soft * 0, dtype=np.float32)
 
-
-def _rasterise(recipe: MaskRecipe, points: Points, image: Image) -> Soft:
-    mask = np.zeros(image.shape[:2], dtype=np.float32)
-    for outline in _outlines(recipe, points):
-        cv2.fillPoly(mask, [np.round(_wobbled(recipe, outline) * 8).astype(np.int32)], 1.0, shift=3)
-    if recipe.family == "skin":
-        lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32)[..., 1:]
-        at = np.clip(np.round(points[CHEEKS]).astype(int), 0, image.shape[0] - 1)
-        tone = np.median(lab[at[:, 1], at[:, 0]], axis=0)
-        mask *= (np.linalg.norm(lab - tone, axis=-1) < recipe.skin_tolerance).astype(np.float32)
-        return np.asarray(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8)), dtype=np.float32)
-    return mask
+    def hard(self, points: Points, image: Image) -> Soft:
+        """The same before anything softens it: 0 or 1, (S, S)."""
+        mask = np.zeros(image.shape[:2], dtype=np.float32)
+        for outline in _outlines(self, points):
+            cv2.fillPoly(mask, [np.round(_wobbled(self, outline) * 8).astype(np.int32)], 1.0, shift=3)
+        if self.family == "skin":
+            lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32)[..., 1:]
+            at = np.clip(np.round(points[CHEEKS]).astype(int), 0, image.shape[0] - 1)
+            tone = np.median(lab[at[:, 1], at[:, 0]], axis=0)
+            mask *= (np.linalg.norm(lab - tone, axis=-1) < self.skin_tolerance).astype(np.float32)
+            return np.asarray(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8)), dtype=np.float32)
+        return mask
 
 
 def _outlines(recipe: MaskRecipe, points: Points) -> list[Points]:
@@ -145,11 +142,3 @@ def _wobbled(recipe: MaskRecipe, outline: Points) -> Points:
     phase = np.linspace(0, 2 * np.pi, len(outline), endpoint=False, dtype=np.float32)
     waves = np.stack([wave(k * phase) / k for k in (1, 2, 3, 5) for wave in (np.sin, np.cos)])
     return outline + (recipe.wobble @ waves).T.astype(np.float32)
-
-
-def smooth_field(rng: np.random.Generator, size: int, *, sigma: float, amplitude: float) -> NDArray[np.float32]:
-    """A random displacement field (S, S, 2) whose largest vector is `amplitude` px and whose detail is about `sigma` px."""
-    coarse = rng.normal(size=(size // 4, size // 4, 2)).astype(np.float32)
-    field = cv2.resize(cv2.GaussianBlur(coarse, (0, 0), max(sigma / 4, 0.5)), (size, size))
-    peak = float(np.abs(field).max())
-    return np.asarray(field * (amplitude / peak if peak > 0 else 0.0), dtype=np.float32)

@@ -7,7 +7,7 @@ once into a recipe; a recipe applied to one frame and to a clip differs only in 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from pipelines.media import Image
 from pipelines.training.degradations import through_jpeg
-from pipelines.training.masks import EYES, FAMILIES, MOUTH, NOSE, Family, MaskRecipe, Points, Soft, smooth_field, template_points
+from pipelines.training.fields import SmoothField, one_noise, remapped
+from pipelines.training.masks import EYES, FAMILIES, MOUTH, NOSE, Family, MaskRecipe, Points, Soft, template_points
 
 Kind = Literal["static", "drift", "feature_drift", "time_shift", "identity_swap", "residue", "flicker"]
 KINDS: Final[tuple[Kind, ...]] = ("static", "drift", "feature_drift", "time_shift", "identity_swap", "residue", "flicker")
@@ -30,6 +31,12 @@ GREY_CHROMA: Final = 4.0
 FEATURES: Final = [*EYES[0], *EYES[1], *NOSE, *MOUTH]
 # Below this mean change (grey levels inside the mask) nobody could tell the fake from its original: drawing again beats a wrong label.
 MIN_CHANGE: Final = 1.2
+# Opacity from which a pixel counts as inside.
+INSIDE: Final = 0.2
+ATTEMPTS: Final = 4
+# Sharpening adds so wide a neighbourhood's difference; a donor's face is cut out with so soft a rim (px).
+UNSHARP_PX: Final = 1.2
+FACE_SOFTNESS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +93,7 @@ class SourceRecipe:
     seed: int
     warp: NDArray[np.float32]
     """(2, 3) affine about the crop's centre."""
-    elastic: NDArray[np.float32] | None
+    elastic: SmoothField | None
 
     @classmethod
     def draw(cls, rng: np.random.Generator, size: int, *, strength: float, residue: bool, sharpness: bool = True) -> SourceRecipe:
@@ -109,7 +116,7 @@ class SourceRecipe:
             grain=float(rng.uniform(1, 5)) if rng.random() < 0.12 else 0.0,
             seed=int(rng.integers(2**31)),
             warp=warp.astype(np.float32),
-            elastic=smooth_field(rng, size, sigma=18, amplitude=float(rng.uniform(0.5, 3))) if rng.random() < 0.4 else None,
+            elastic=SmoothField.draw(rng, size, sigma=18, amplitude=float(rng.uniform(0.5, 3))) if rng.random() < 0.4 else None,
         )
 
     def apply(self, image: Image) -> NDArray[np.float32]:
@@ -117,10 +124,7 @@ class SourceRecipe:
         size = image.shape[0]
         warped = cv2.warpAffine(image, self.warp, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
         if self.elastic is not None:
-            grid = np.mgrid[0:size, 0:size].astype(np.float32)
-            warped = cv2.remap(
-                warped, grid[1] + self.elastic[..., 0], grid[0] + self.elastic[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
-            )
+            warped = self.elastic.moved(np.asarray(warped, dtype=np.uint8))
         if self.residue:
             warped = _generator_residue(np.asarray(warped, dtype=np.uint8))
         if self.scale_down > 1:
@@ -132,19 +136,140 @@ class SourceRecipe:
             warped = through_jpeg(np.asarray(warped, dtype=np.uint8), self.jpeg)
         x = warped.astype(np.float32)
         if self.sharpen > 0:
-            x += self.sharpen * (x - cv2.GaussianBlur(x, (0, 0), 1.2))
+            x += self.sharpen * (x - cv2.GaussianBlur(x, (0, 0), UNSHARP_PX))
         if self.grain > 0:
-            x += np.random.default_rng(self.seed).normal(0, self.grain, (*x.shape[:2], 1)).astype(np.float32)
-        grey = x.mean(axis=2, keepdims=True)
+            x += self.grain * one_noise(self.seed, size)
+        grey = cv2.transform(x, np.full((1, 3), 1 / 3))[..., None]
         # A tint on a grey picture would give the fake away by colour alone.
-        gain, shift = (self.gain.mean(), self.shift.mean()) if _is_grey(image) else (self.gain, self.shift)
+        gain, shift = (self.gain.mean(), self.shift.mean()) if is_grey(image) else (self.gain, self.shift)
         x = (grey + (x - grey) * self.saturation) * gain + shift
-        return np.asarray(255 * (np.clip(x, 0, 255) / 255) ** self.gamma, dtype=np.float32)
+        return np.asarray(255 * cv2.pow(np.clip(x, 0, 255) / 255, self.gamma), dtype=np.float32)
 
 
 def draw_kind(rng: np.random.Generator) -> Kind:
     """Draw what sort of fake to make, in SHARES: mostly constant along a clip, because frame-wise flicker is an easy shortcut."""
     return KINDS[int(rng.choice(len(KINDS), p=SHARES))]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureWarp:
+    """Smooth displacement of the inner face that wanders in time: features that drift against the head."""
+
+    modes: tuple[SmoothField, SmoothField]
+    paths: NDArray[np.float32]
+    """(T, 2) how much of each mode is there at each moment, px."""
+
+    @classmethod
+    def draw(cls, t: NDArray[np.float64], size: int, rng: np.random.Generator) -> FeatureWarp:
+        """Draw one for the media seconds `t` (T,) of a clip of `size` px crops."""
+        tau, amplitude = float(np.exp(rng.uniform(np.log(0.05), np.log(0.5)))), float(rng.uniform(0.005, 0.025)) * size * 0.55
+        first, second = (SmoothField.draw(rng, size, sigma=float(rng.uniform(12, 28)), amplitude=1.0) for _ in range(2))
+        paths = np.stack([_wander(t, rng, tau) for _ in range(2)], axis=1) * amplitude
+        return cls((first, second), paths.astype(np.float32))
+
+    def fields(self, size: int) -> NDArray[np.float32]:
+        """The displacements (T, S, S, 2) in pixels."""
+        return np.asarray(np.einsum("tm,mijc->tijc", self.paths, np.stack([mode.full(size) for mode in self.modes])), dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DrawnFake:
+    """All randomness of one fake of a clip of T frames. `apply` makes it one by one; `device_fakes.py` makes many at once."""
+
+    kind: Kind
+    mask: MaskRecipe
+    sources: tuple[SourceRecipe, ...]
+    """One for the whole clip; a flicker has one for every frame."""
+    alter_target: bool
+    """Half the time it is the target that is altered and the donor that stays: then the *real* one carries the alteration too, and no
+    global statistic tells the two apart."""
+    bands: float
+    """Blur of the slow band, px; 0 blends in one."""
+    donor_rows: NDArray[np.intp] | None
+    """(T,) which row of the donor stands for each frame; None: the frame is its own donor."""
+    active: NDArray[np.bool_]
+    """(T,) whether the frame is tampered with at all."""
+    opaque: NDArray[np.bool_]
+    """(T,) false where a flicker shows the original."""
+    drift: dict[str, NDArray[np.float32]]
+    """How gain, place and opacity wander, (T,) each."""
+    warp: FeatureWarp | None
+
+    @classmethod
+    def draw(
+        cls, clip: Clip, rng: np.random.Generator, kind: Kind, other: Clip | None, strength: float, partial: bool, recipe: FakeRecipe
+    ) -> DrawnFake:
+        """Draw one fake of `clip`; see `make_fake`."""
+        size, length = clip.crops.shape[1], len(clip.t)
+        mask = MaskRecipe.draw(rng, size, families=recipe.families)
+        if kind == "identity_swap":  # a face of somebody else, half transparent, is no face that any generator makes
+            mask = replace(mask, ratio=max(mask.ratio, 0.85))
+        weaker = 0.6 if kind in ("time_shift", "feature_drift") else 1.0
+
+        def source(strength: float, *, residue: bool) -> SourceRecipe:
+            return SourceRecipe.draw(rng, size, strength=strength, residue=residue, sharpness=recipe.sharpness)
+
+        sources = [source(strength * weaker, residue=kind == "residue")]
+        alter_target = rng.random() < 0.5 and kind in ("static", "drift", "residue")
+        bands = float(rng.uniform(2, 7)) * size / 192 if rng.random() < BAND_SHARE else 0.0
+        donor_rows = _donor_rows(clip, rng, kind, other)
+        active, opaque = _active(clip.t, rng, partial), np.ones(length, dtype=np.bool_)
+        drift = {name: _wander(clip.t, rng, float(np.exp(rng.uniform(np.log(0.1), np.log(2.0))))) for name in ("gain", "x", "y", "alpha")}
+        warp = FeatureWarp.draw(clip.t, size, rng) if kind == "feature_drift" else None
+        if kind == "flicker":
+            sources = []
+            for i in range(length):
+                sources.append(source(strength, residue=False))
+                opaque[i] = not active[i] or rng.random() >= 0.25
+        return cls(kind, mask, tuple(sources), alter_target, bands, donor_rows, active, opaque, drift, warp)
+
+    def apply(self, clip: Clip, other: Clip | None = None) -> FakeClip:
+        """Blend the drawn face into `clip`; `other` is the donor that it was drawn for."""
+        size, length = clip.crops.shape[1], len(clip.t)
+        donors = other if other is not None and self.kind == "identity_swap" else clip
+        warps = None if self.warp is None else self.warp.fields(size)
+        real, fake = np.empty_like(clip.crops), np.empty_like(clip.crops)
+        masks = np.zeros((length, size, size), dtype=np.float32)
+        for i in range(length):
+            target, donor, usable, points = clip.crops[i], clip.crops[i], None, clip.points[i]
+            if self.donor_rows is not None:
+                at = self.donor_rows[i]
+                donor, usable = fitted(donors.crops[at], donors.points[at], points)
+            altering = self.sources[i % len(self.sources)]
+            if self.alter_target:
+                base, source = np.clip(altering.apply(target), 0, 255), donor.astype(np.float32)
+            else:
+                base, source = target.astype(np.float32), altering.apply(donor)
+            real[i] = np.round(base)
+            if not self.active[i]:
+                fake[i] = real[i]
+                continue
+            if self.kind == "identity_swap":
+                source = _matched_colour(source, base)
+            source = source * np.float32(self.gain(i))
+            if warps is not None:
+                source = remapped(source, warps[i])
+            mask = self.mask.apply(self.placed(points, i), target) * np.float32(self.opacity(i))
+            if usable is not None:
+                mask = mask * usable
+            fake[i] = np.round(np.clip(_blended(source, base, mask, self.bands), 0, 255))
+            masks[i] = mask
+        return FakeClip(real=real, fake=fake, masks=masks, kind=self.kind, family=self.mask.family)
+
+    def gain(self, i: int) -> float:
+        """What the source's levels are multiplied with at frame `i`."""
+        return 1 + 0.05 * float(self.drift["gain"][i]) if self.kind == "drift" else 1.0
+
+    def placed(self, points: Points, i: int) -> Points:
+        """Where the mask lies at frame `i`, whose points are `points` (478, 2)."""
+        if self.kind != "drift":
+            return points
+        return points + np.array([self.drift["x"][i], self.drift["y"][i]], dtype=np.float32) * 1.5
+
+    def opacity(self, i: int) -> float:
+        """What the mask is multiplied with at frame `i`."""
+        faded = float(np.clip(1 + 0.25 * self.drift["alpha"][i], 0.3, 1)) if self.kind == "drift" else 1.0
+        return faded * float(self.opaque[i])
 
 
 def make_fake(
@@ -158,14 +283,27 @@ def make_fake(
     recipe: FakeRecipe | None = None,
 ) -> FakeClip:
     """Blend a face into `clip`. `other` is the donor of `identity_swap` (ignored else); `partial` leaves part of the clip real."""
-    recipe = recipe or FakeRecipe()
-    for attempt in range(4):
-        fake = _make(clip, rng, kind, other, min(1.0, strength * (1 + 0.3 * attempt)), partial, recipe)
-        inside = fake.masks > 0.2
-        change = np.abs(fake.fake.astype(np.float32) - fake.real.astype(np.float32)).mean(axis=3)
-        if inside.any() and float(change[inside].mean()) >= MIN_CHANGE:
+    for drawn in attempts(clip, rng, kind=kind, other=other, strength=strength, partial=partial, recipe=recipe):
+        fake = drawn.apply(clip, other)
+        inside = fake.masks > INSIDE
+        if inside.any() and float(cv2.absdiff(fake.fake[inside], fake.real[inside]).mean()) >= MIN_CHANGE:
             break
     return fake
+
+
+def attempts(
+    clip: Clip,
+    rng: np.random.Generator,
+    *,
+    kind: Kind,
+    other: Clip | None = None,
+    strength: float = 1.0,
+    partial: bool = False,
+    recipe: FakeRecipe | None = None,
+) -> Iterator[DrawnFake]:
+    """Draws for `make_fake`, each stronger than the last: the first that changes its target by MIN_CHANGE, or the last of all, is it."""
+    for attempt in range(ATTEMPTS):
+        yield DrawnFake.draw(clip, rng, kind, other, min(1.0, strength * (1 + 0.3 * attempt)), partial, recipe or FakeRecipe())
 
 
 def usable_points(dense: Points) -> Points:
@@ -183,58 +321,6 @@ def usable_points(dense: Points) -> Points:
     return np.asarray(filled.reshape(dense.shape), dtype=np.float32)
 
 
-def _make(
-    clip: Clip, rng: np.random.Generator, kind: Kind, other: Clip | None, strength: float, partial: bool, recipe: FakeRecipe
-) -> FakeClip:
-    size, length = clip.crops.shape[1], len(clip.t)
-    mask_recipe = MaskRecipe.draw(rng, size, families=recipe.families)
-    if kind == "identity_swap":  # a face of somebody else, half transparent, is no face that any generator makes
-        mask_recipe = replace(mask_recipe, ratio=max(mask_recipe.ratio, 0.85))
-    weaker = 0.6 if kind in ("time_shift", "feature_drift") else 1.0
-    source_recipe = SourceRecipe.draw(rng, size, strength=strength * weaker, residue=kind == "residue", sharpness=recipe.sharpness)
-    # Half the time it is the target that is altered and the donor that stays: then the *real* one carries the alteration too, and
-    # no global statistic tells the two apart.
-    alter_target = rng.random() < 0.5 and kind in ("static", "drift", "residue")
-    bands = float(rng.uniform(2, 7)) * size / 192 if rng.random() < BAND_SHARE else 0.0
-    donor_of = _donor(clip, rng, kind, other)
-    active = _active(clip.t, rng, partial)
-    drift = {name: _wander(clip.t, rng, float(np.exp(rng.uniform(np.log(0.1), np.log(2.0))))) for name in ("gain", "x", "y", "alpha")}
-    warps = _feature_warps(clip, rng) if kind == "feature_drift" else None
-    real, fake = np.empty_like(clip.crops), np.empty_like(clip.crops)
-    masks = np.zeros((length, size, size), dtype=np.float32)
-    for i in range(length):
-        target, (donor, usable) = clip.crops[i], donor_of(i)
-        if kind == "flicker":
-            source_recipe = SourceRecipe.draw(rng, size, strength=strength, residue=False, sharpness=recipe.sharpness)
-        if alter_target:
-            altered = np.clip(source_recipe.apply(target), 0, 255)
-            base, source = altered, donor.astype(np.float32)
-        else:
-            base, source = target.astype(np.float32), source_recipe.apply(donor)
-        real[i] = np.round(base)
-        if not active[i]:
-            fake[i] = real[i]
-            continue
-        if kind == "identity_swap":
-            source = _matched_colour(source, base)
-        points = clip.points[i]
-        if kind == "drift":
-            source = source * (1 + 0.05 * drift["gain"][i])
-            points = points + np.array([drift["x"][i], drift["y"][i]], dtype=np.float32) * 1.5
-        if warps is not None:
-            source = _remap(source, warps[i])
-        mask = mask_recipe.apply(points, clip.crops[i])
-        if usable is not None:
-            mask = mask * usable
-        if kind == "drift":
-            mask = mask * np.float32(np.clip(1 + 0.25 * drift["alpha"][i], 0.3, 1))
-        if kind == "flicker" and rng.random() < 0.25:
-            mask = mask * 0
-        fake[i] = np.round(np.clip(_blended(source, base, mask, bands), 0, 255))
-        masks[i] = mask
-    return FakeClip(real=real, fake=fake, masks=masks, kind=kind, family=mask_recipe.family)
-
-
 def _blended(source: NDArray[np.float32], base: NDArray[np.float32], mask: Soft, bands: float) -> NDArray[np.float32]:
     """Alpha blending; or, with `bands` > 0 px, slow changes through a softened mask and detail through the mask itself.
 
@@ -248,17 +334,12 @@ def _blended(source: NDArray[np.float32], base: NDArray[np.float32], mask: Soft,
     return np.asarray(low + (source - low_source) * mask[..., None] + (base - low_base) * (1 - mask[..., None]), dtype=np.float32)
 
 
-def _donor(clip: Clip, rng: np.random.Generator, kind: Kind, other: Clip | None) -> Callable[[int], tuple[Image, Soft | None]]:
-    """A function from frame index to the donor's picture, and which part of it may be used (None: all)."""
+def _donor_rows(clip: Clip, rng: np.random.Generator, kind: Kind, other: Clip | None) -> NDArray[np.intp] | None:
+    """(T,) the donor's row for each frame: rows of `other`, or of the clip itself in a shift of time; None: every frame is its own."""
     length = len(clip.t)
     if kind == "identity_swap" and other is not None:
-        start, donor = int(rng.integers(len(other.crops))), other
-
-        def swapped(i: int) -> tuple[Image, Soft | None]:
-            at = _bounce(start + i, len(donor.crops))
-            return _fitted(donor.crops[at], donor.points[at], clip.points[i])
-
-        return swapped
+        start = int(rng.integers(len(other.t)))
+        return np.array([_bounce(start + i, len(other.t)) for i in range(length)])
     if kind == "time_shift" and length > 1:
         first, span = clip.t[0], clip.t[-1] - clip.t[0]
         away = float(rng.uniform(0.1, 2.0)) * float(rng.choice([-1, 1]))
@@ -267,43 +348,50 @@ def _donor(clip: Clip, rng: np.random.Generator, kind: Kind, other: Clip | None)
         if rng.random() < 0.35:  # held: the face freezes for a while and jumps on
             hold = float(rng.uniform(0.15, 1.0))
             moment = np.floor(moment / hold) * hold
-        index = np.searchsorted(clip.t - first, np.where(moment > span, 2 * span - moment, moment)).clip(0, length - 1)
-        return lambda i: _fitted(clip.crops[index[i]], clip.points[index[i]], clip.points[i])
-    return lambda i: (clip.crops[i], None)
+        return np.asarray(np.searchsorted(clip.t - first, np.where(moment > span, 2 * span - moment, moment)).clip(0, length - 1))
+    return None
 
 
 def nearest(candidates: list[Clip], target: Clip) -> Clip:
     """The candidate whose first face has the shape most like the target's, place, size and turn aside; grey for grey, colour for colour."""
-    points, grey = target.points[0], _is_grey(target.crops[0])
+    points, grey = target.points[0], is_grey(target.crops[0])
 
     def unlike(candidate: Clip) -> float:
         own = candidate.points[0]
-        matrix = _affine(own[FEATURES], points[FEATURES])
+        matrix = fit(own, points)
         # What an affine map must do beyond turning and scaling, and what it cannot do at all.
         fitted = own[FEATURES] @ matrix[:, :2].T + matrix[:, 2]
         stretch = float(np.subtract(*np.linalg.svd(matrix[:, :2])[1]))
-        return float(np.abs(fitted - points[FEATURES]).mean()) + 20 * stretch + 1e3 * (_is_grey(candidate.crops[0]) != grey)
+        return float(np.abs(fitted - points[FEATURES]).mean()) + 20 * stretch + 1e3 * (is_grey(candidate.crops[0]) != grey)
 
     return min(candidates, key=unlike)
 
 
-def _is_grey(image: NDArray[np.generic]) -> bool:
+def is_grey(image: NDArray[np.generic]) -> bool:
     """Whether a picture (S, S, 3) has no colour to speak of, as old film and many portraits have none."""
     small = image[::8, ::8].astype(np.float32)
     return float((small.max(axis=2) - small.min(axis=2)).mean()) < GREY_CHROMA
 
 
-def _fitted(image: Image, points: Points, target: Points) -> tuple[Image, Soft]:
-    """A donor's picture moved so that its features lie where the target's do, and its face (S, S) in it: nobody pastes a background.
-
-    An affine map, as swaps by landmarks make it.
-    """
-    matrix = _affine(points[FEATURES], target[FEATURES])
+def fitted(image: Image, points: Points, target: Points) -> tuple[Image, Soft]:
+    """A donor's picture moved so that its features lie where the target's do, and its face (S, S) in it: nobody pastes a background."""
+    matrix = fit(points, target)
     moved = cv2.warpAffine(image, matrix, image.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-    face = np.zeros(image.shape[:2], dtype=np.float32)
+    face = cv2.GaussianBlur(face_of(points, matrix, image.shape[0]), (0, 0), FACE_SOFTNESS)
+    return np.asarray(moved, dtype=np.uint8), np.asarray(face, dtype=np.float32)
+
+
+def fit(points: Points, target: Points) -> NDArray[np.float64]:
+    """The (2, 3) affine map that takes a donor's features to the target's, as swaps by landmarks make it."""
+    return _affine(points[FEATURES], target[FEATURES])
+
+
+def face_of(points: Points, matrix: NDArray[np.float64], size: int) -> Soft:
+    """Where the face with those points lies after `matrix`: 0 or 1, (S, S)."""
+    face = np.zeros((size, size), dtype=np.float32)
     hull = cv2.convexHull((points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32))
     cv2.fillPoly(face, [np.round(hull).astype(np.int32)], 1.0)
-    return np.asarray(moved, dtype=np.uint8), np.asarray(cv2.GaussianBlur(face, (0, 0), 2.0), dtype=np.float32)
+    return face
 
 
 def _affine(points: Points, target: Points) -> NDArray[np.float64]:
@@ -336,24 +424,6 @@ def _wander(t: NDArray[np.float64], rng: np.random.Generator, tau_s: float) -> N
         keep = np.exp(-(t[i] - t[i - 1]) / tau_s)
         path[i] = keep * path[i - 1] + np.sqrt(1 - keep**2) * rng.normal()
     return path.astype(np.float32)
-
-
-def _feature_warps(clip: Clip, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Smooth displacement of the inner face that wanders in time, (T, S, S, 2): features that drift against the head."""
-    size = clip.crops.shape[1]
-    tau, amplitude = float(np.exp(rng.uniform(np.log(0.05), np.log(0.5)))), float(rng.uniform(0.005, 0.025)) * size * 0.55
-    modes = np.stack([smooth_field(rng, size, sigma=float(rng.uniform(12, 28)), amplitude=1.0) for _ in range(2)])
-    paths = np.stack([_wander(clip.t, rng, tau) for _ in range(2)], axis=1)
-    return np.asarray(np.einsum("tm,mijc->tijc", paths * amplitude, modes), dtype=np.float32)
-
-
-def _remap(image: NDArray[np.float32], field: NDArray[np.float32]) -> NDArray[np.float32]:
-    size = image.shape[0]
-    grid = np.mgrid[0:size, 0:size].astype(np.float32)
-    return np.asarray(
-        cv2.remap(image, grid[1] + field[..., 0], grid[0] + field[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT),
-        dtype=np.float32,
-    )
 
 
 def _generator_residue(image: Image) -> Image:

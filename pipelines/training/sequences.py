@@ -24,7 +24,7 @@ from models.encoder import CUES, FaceEncoder
 from pipelines.errors import PipelineError
 from pipelines.faces import CROP_PX
 from pipelines.media import Image
-from pipelines.training.degradations import Wear, warp_crop
+from pipelines.training.degradations import Strip, Wear, warp_crop
 from pipelines.training.portraits import Portrait
 from pipelines.training.pseudo_fakes import Clip, draw_kind, make_fake, nearest, usable_points
 
@@ -212,7 +212,7 @@ def fit_embedding(encoder: FaceEncoder, portraits: list[Portrait], *, crops: int
     for portrait in picked:
         wear = Wear.draw(rng)
         crop = portrait.crops[int(rng.integers(len(portrait.t)))]
-        worn += wear.still([warp_crop(crop, wear.geometry(crop.shape[0], CROP_PX), CROP_PX)], rng)
+        worn += wear.still([warp_crop(crop, wear.geometry(crop.shape[0], CROP_PX), CROP_PX)], Strip.draw(rng, 1, shake=wear.shake))
     see(encoder, np.stack(worn))
     handle.remove()
     x = torch.cat(pooled).double()

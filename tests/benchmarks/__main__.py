@@ -26,6 +26,7 @@ from tests.benchmarks import (
     bench_liquid,
     bench_liquid_gpu,
     bench_live,
+    bench_pairs,
     bench_peers,
     bench_seconds,
     bench_timeline,
@@ -44,15 +45,17 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "edge": bench_edge.run,
     "live": bench_live.run,
     "length": bench_length.run,
+    "day": bench_length.day,
     "liquid": bench_liquid.run,
     "seconds": bench_seconds.table,
     "xor": bench_xor.run,
     "ablation": bench_ablation.run,
     "card": bench_card.run,
     "liquid_gpu": bench_liquid_gpu.run,
+    "pairs": bench_pairs.run,
 }
-ON_REQUEST = frozenset({"seconds", "xor", "ablation", "card", "liquid_gpu", "live", "length"})
-"""They take half an hour or more, or need a GPU; they run only when they are asked for by name."""
+ON_REQUEST = frozenset({"seconds", "xor", "ablation", "card", "liquid_gpu", "pairs", "live", "length", "day"})
+"""They take half an hour or more, or are about a GPU; they run only when they are asked for by name."""
 
 
 def main(arguments: Sequence[str]) -> None:

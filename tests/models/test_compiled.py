@@ -74,5 +74,6 @@ def test_a_prelu_becomes_two_relus_with_the_same_bits() -> None:
     assert "PRelu" not in {node.op_type for node in graph.graph.node}
     np.testing.assert_allclose(CompiledNet(net, x)(x.numpy())[0], net(x).detach().numpy(), atol=1e-6)
     prelu = nn.PReLU(8)
-    assert torch.equal(_Hinges(prelu)(x.view(6, 8, 24)), prelu(x.view(6, 8, 24)))
+    for shape in ((24, 8, 6), (6, 8, 4, 6), (144, 8)):
+        assert torch.equal(_Hinges(prelu)(x.view(shape)), prelu(x.view(shape)))
     assert any(isinstance(module, nn.PReLU) for module in net.modules()), "the net itself stays as it is"

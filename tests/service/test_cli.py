@@ -272,7 +272,7 @@ def test_training_goes_from_a_manifest_to_weights_that_judge(tmp_path: Path) -> 
     manifest, work, out = (tmp_path / name for name in ("m.json", "run", "weights.safetensors"))
     store = work / "store"
     manifest.write_text(json.dumps(rows))
-    small: list[str | Path] = ["--pairs", "24", "--clips", "2", "--steps", "4"]
+    small: list[str | Path] = ["--pairs", "24", "--groups", "6", "--clips", "2", "--steps", "4"]
     done = run("train", "run", "--manifest", manifest, "--run", work, "--out", out, *small)
     assert done.returncode == 0, done.stderr
     assert "24 of 24 pairs" in done.stderr

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipelines.training.degradations import Distractor, Wear
+from pipelines.training.degradations import Distractor, Strip, Wear
 from pipelines.training.reencode import reencode
 from tests.pipelines.training.portrait import clip
 
@@ -26,7 +26,7 @@ def test_one_draw_wears_equal_stills_equally_whatever_their_place_in_the_strip(s
     rng = np.random.default_rng(seed)
     wear = replace(Wear.draw(rng, heavy_share=1.0), codec=None)
     crop = clip().crops[0][:160, :160]
-    first, second = wear.still([crop, crop.copy()], rng)
+    first, second = wear.still([crop, crop.copy()], Strip.draw(rng, 2, shake=wear.shake))
     assert first.shape == crop.shape
     np.testing.assert_array_equal(first, second)
 
@@ -36,7 +36,7 @@ def test_a_strip_gives_each_crop_back_in_its_own_place() -> None:
     for seed in range(12):
         rng = np.random.default_rng(seed)
         wear = replace(Wear.draw(rng), codec=("libx264", 30), capture=1.5, distractor=None, brightness=0.0, contrast=1.0)
-        first, second = wear.still([dark, light], rng)
+        first, second = wear.still([dark, light], Strip.draw(rng, 2, shake=wear.shake))
         assert first.mean() < 90 < 160 < second.mean()
 
 

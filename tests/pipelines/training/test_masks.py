@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipelines.training.masks import FAMILIES, MaskRecipe, smooth_field, template_points
+from pipelines.training.masks import FAMILIES, MaskRecipe, template_points
 from tests.pipelines.training.portrait import clip
 
 
@@ -35,9 +35,3 @@ def test_the_same_recipe_keeps_its_seam_along_a_clip() -> None:
     recipe = MaskRecipe.draw(np.random.default_rng(3), 192)
     first, second = (recipe.apply(template_points(), clip().crops[0]) for _ in range(2))
     np.testing.assert_array_equal(first, second)
-
-
-def test_a_displacement_field_peaks_at_its_amplitude() -> None:
-    field = smooth_field(np.random.default_rng(0), 192, sigma=12, amplitude=3.0)
-    assert field.shape == (192, 192, 2)
-    assert np.abs(field).max() == pytest.approx(3.0, rel=1e-5)

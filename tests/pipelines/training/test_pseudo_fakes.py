@@ -15,9 +15,9 @@ from pipelines.training.pseudo_fakes import (
     FakeRecipe,
     Kind,
     SourceRecipe,
-    _donor,
-    _fitted,
+    attempts,
     draw_kind,
+    fitted,
     make_fake,
     nearest,
     usable_points,
@@ -84,7 +84,7 @@ def test_a_donor_is_fitted_to_the_features_of_its_target() -> None:
     picture = np.zeros((192, 192, 3), dtype=np.uint8)
     for x, y in donor[MOUTH]:
         cv2.circle(picture, (round(float(x)), round(float(y))), 2, (255, 255, 255), -1)
-    moved, face = _fitted(picture, donor, target)
+    moved, face = fitted(picture, donor, target)
     mouth = np.round(target[MOUTH]).astype(int)
     assert moved[mouth[:, 1], mouth[:, 0]].mean() > 150
     assert face[mouth[:, 1], mouth[:, 0]].min() > 0.99 and face[:8].max() == 0
@@ -111,12 +111,11 @@ def test_a_grey_picture_stays_grey() -> None:
 
 def test_a_time_shift_goes_on_and_does_not_freeze() -> None:
     still = clip(40)
-    numbered = np.broadcast_to(np.arange(40, dtype=np.uint8)[:, None, None, None] * 6, still.crops.shape)
-    moving = Clip(np.ascontiguousarray(numbered), still.t, still.points)
     held = 0
     for seed in range(20):
-        donor = _donor(moving, np.random.default_rng(seed), "time_shift", None)
-        shown = [int(donor(i)[0][96, 96, 0]) // 6 for i in range(40)]
+        drawn = next(attempts(still, np.random.default_rng(seed), kind="time_shift"))
+        assert drawn.donor_rows is not None
+        shown = drawn.donor_rows.tolist()
         held += max(len(list(same)) for _, same in groupby(shown)) > 4
         assert shown != list(range(40))
     assert 0 < held < 10, "about a third are held on purpose"

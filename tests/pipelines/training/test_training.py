@@ -15,11 +15,14 @@ from models.calibration import Calibrator
 from models.encoder import EncoderDims, FaceEncoder
 from models.temporal import TemporalHead
 from pipelines.errors import PipelineError, SourceNotFound, UnsupportedMedia
+from pipelines.training import encoder_training
 from pipelines.training.calibration_fit import TrackEvidence, fit_fusion, one_vote, set_farthest, set_thresholds
-from pipelines.training.encoder_data import LOCATED, FacePairs, PairBatch, sampling_weights
-from pipelines.training.encoder_training import EncoderProgress, EncoderRecipe, _inconsistency, train_encoder
+from pipelines.training.device_fakes import DeviceFakes
+from pipelines.training.encoder_data import FacePairs, PairBatch, sampling_weights
+from pipelines.training.encoder_training import EncoderProgress, EncoderRecipe, _batches, _inconsistency, train_encoder
 from pipelines.training.evidence import of_sequences
 from pipelines.training.masks import template_points
+from pipelines.training.pair_recipe import LOCATED
 from pipelines.training.portraits import load_portraits
 from pipelines.training.sequences import Sequence, altered, draw_pairs, embedding_sizes, fit_embedding, retime, see
 from pipelines.training.stages import load_encoder, load_temporal
@@ -32,6 +35,7 @@ from pipelines.training.temporal_training import (
     train_temporal,
 )
 from tests.pipelines.training.portrait import portrait
+from tests.support import require
 
 
 def test_a_batch_holds_two_fakes_of_each_face() -> None:
@@ -83,6 +87,24 @@ def test_how_many_processes_draw_and_where_they_begin_changes_no_batch() -> None
     assert all(torch.equal(one.fake, other.fake) for one, other in zip(alone, shared, strict=True))
     assert all(torch.equal(one.fake, other.fake) for one, other in zip(alone[2:], later, strict=True))
     assert not torch.equal(alone[0].fake, alone[1].fake)
+
+
+def test_a_gpu_learns_from_the_same_draws_as_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    people, recipe = [portrait("a"), portrait("b")], EncoderRecipe(groups=3, workers=0)
+    monkeypatch.setattr(encoder_training, "DeviceFakes", lambda _, threads: DeviceFakes("cpu", threads=threads))  # there may be no GPU
+    on_cpu, on_gpu = (list(itertools.islice(_batches(people, recipe, 112, device, first=5), 2)) for device in ("cpu", "cuda"))
+    for one, other in zip(on_cpu, on_gpu, strict=True):
+        assert torch.allclose(one.blend_map, other.blend_map, atol=5e-3)
+        assert (one.real.float() - other.real.float()).abs().mean() < 1.5 and not torch.equal(one.real, other.real)
+
+
+@pytest.mark.gpu
+def test_the_eye_learns_on_a_gpu_what_the_gpu_made(tmp_path: Path) -> None:
+    require("gpu")
+    recipe, seen = EncoderRecipe(pairs=16, groups=2, workers=1, small_px=48, validation_batches=1, validate_every_s=0.0), []
+    people = [portrait("a")], [portrait("b", split="holdout")]
+    train_encoder(*people, tmp_path / "e.pt", recipe, device="cuda", on_progress=lambda one: seen.append(one.loss))
+    assert len(seen) == 4 and np.isfinite(seen).all()
 
 
 def test_a_training_that_was_cut_short_ends_where_it_would_have_ended(tmp_path: Path) -> None:
