@@ -12,9 +12,9 @@ class CloseCode(IntEnum):
     """Codes below 4000 are RFC 6455's."""
 
     DONE = 1000
-    DRAINING = 1001
     TOO_LONG = 1009
     FAULT = 1011
+    DRAINING = 1012
     OVERLOADED = 1013
     BAD_MESSAGE = 4400
     URL_REFUSED = 4403
@@ -41,9 +41,9 @@ class CloseCode(IntEnum):
 
 MEANINGS: Final = {
     CloseCode.DONE: "`end` was the last event.",
-    CloseCode.DRAINING: "The service stops; begin again elsewhere, or in a moment.",
     CloseCode.TOO_LONG: "A message was longer than `limits.message_bytes`.",
     CloseCode.FAULT: "The service failed; its log has the cause.",
+    CloseCode.DRAINING: "The service stops; begin again elsewhere, or in a moment.",
     CloseCode.OVERLOADED: "There is no room; the `error` before says when to ask again.",
     CloseCode.BAD_MESSAGE: "A message could not be understood, or came when it may not.",
     CloseCode.URL_REFUSED: "The service may not connect to that URL.",
@@ -71,6 +71,10 @@ OF_SLUG: Final = {
     "source-refused": CloseCode.UNREACHABLE,
     "stream-draining": CloseCode.DRAINING,
     "unknown-session": CloseCode.UNKNOWN_SESSION,
+    "events-missed": CloseCode.UNKNOWN_SESSION,
+    "gone-on-elsewhere": CloseCode.CONFLICT,
+    "internal-error": CloseCode.FAULT,
+    "pull-not-supported": CloseCode.URL_REFUSED,
     "stream-idle": CloseCode.IDLE,
     "slow-reader": CloseCode.IDLE,
     "media-out-of-order": CloseCode.CONFLICT,

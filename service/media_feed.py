@@ -14,7 +14,7 @@ class MediaFeed:
     """A queue of pieces that ends.
 
     Args:
-        on_taken: told in the reader's thread that a piece was taken, by the bytes that a client sent for it.
+        on_taken: told in the reader's thread that a piece was taken, by the bytes that a client sent for it; not of pieces of our own.
     """
 
     def __init__(self, on_taken: Callable[[int], None]) -> None:
@@ -26,12 +26,17 @@ class MediaFeed:
         self._ended = False
 
     @property
+    def ended(self) -> bool:
+        """Whether nothing more comes."""
+        return self._ended
+
+    @property
     def waiting_bytes(self) -> int:
         """Of clients' messages, that nobody has taken yet."""
         return self._waiting_bytes
 
     def put(self, piece: bytes | memoryview, size: int) -> None:
-        """Let a piece be read, that a client sent as `size` bytes; after the end it is left out."""
+        """Let a piece be read, that a client sent as `size` bytes, 0 for one of our own; after the end it is left out."""
         with self._changed:
             if not self._ended:
                 self._pieces.append((memoryview(piece), size))
@@ -55,7 +60,7 @@ class MediaFeed:
     def read(self, n: int, /) -> bytes:
         """At most `n` bytes, as soon as there are any; b"" at the end."""
         with self._changed:
-            taken = None
+            taken = 0
             if not self._rest:
                 self._changed.wait_for(lambda: self._pieces or self._ended)
                 if not self._pieces:
@@ -63,6 +68,6 @@ class MediaFeed:
                 self._rest, taken = self._pieces.popleft()
                 self._waiting_bytes -= taken
             piece, self._rest = self._rest[:n], self._rest[n:]
-        if taken is not None:
+        if taken:
             self._on_taken(taken)
         return bytes(piece)

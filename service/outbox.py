@@ -22,9 +22,9 @@ CALM: Final = 64
 RESERVE_EVENTS: Final = 8
 RESERVE_BYTES: Final = 128 * 1024
 """Kept free for what ends a stream, so that even a client that reads too slowly can be told so, with the verdict."""
-KEEP_S: Final = 60.0
+KEEP_S: Final = 120.0
+"""A client may have been gone for a while before that is noticed, and then has a minute to come back."""
 KEEP_BYTES: Final = 4 * MAX_BYTES
-DRAIN_S: Final = 10.0
 NEWEST_SAYS_ALL: Final = (Credit, Stats)
 
 
@@ -156,9 +156,9 @@ class Outbox:
         return last_event_seq + 1
 
     @property
-    def stuck(self) -> bool:
-        """Whether events wait and none could be taken for DRAIN_S."""
-        return len(self) > 0 and self._now() - self._moved_at >= DRAIN_S
+    def stuck_s(self) -> float:
+        """How long events have waited and none could be taken."""
+        return self._now() - self._moved_at if len(self) else 0.0
 
     def _replaced_by(self, event: Event) -> list[_Waiting]:
         """What waits and need not be told any more."""

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 import structlog
 
 from models.errors import Refusal
-from pipelines.errors import ModelFailed, PipelineError
+from pipelines.errors import PipelineError
 from pipelines.live import Failed, LiveEvent, LiveStream, Scored, Shed
 from pipelines.media import BREAKS, Frame
 from pipelines.verdict import Verdict
@@ -26,15 +26,15 @@ from service.close_codes import CloseCode, close_code
 from service.media_header import MediaHeader
 from service.outbox import Outbox, SlowReader
 from service.picture_source import FedPictures, PictureSource, SourceState
-from service.problems import ServiceError
 from service.schemas import ModelOut, VerdictOut, moment, timeline_row
+from service.settings import StreamTerms
+from service.stream_errors import StreamFault, StreamIdle, error_event
 from service.stream_intake import MESSAGE_BYTES, Intake
 from service.stream_wire import (
     Allowance,
     Credit,
     DropEvent,
     End,
-    ErrorEvent,
     Event,
     FaceEvent,
     GapEvent,
@@ -50,9 +50,6 @@ from service.stream_wire import (
 )
 
 STATS_S: Final = 2.0
-IDLE_S: Final = 30.0
-PAUSE_S: Final = 600.0
-RESUME_S: Final = 60.0
 LEFT_S: Final = 2.0
 """Of media, after which a face that is not seen has left."""
 DROPS_S: Final = 0.5
@@ -64,39 +61,22 @@ EndReason = Literal["stopped", "source_ended", "idle", "failed", "draining"]
 log = structlog.get_logger()
 
 
-class StreamIdle(ServiceError):
-    slug = "stream-idle"
-    title = "Nothing came for too long"
-    status = 408
-
-
-class StreamDraining(ServiceError):
-    slug = "stream-draining"
-    title = "The service is stopping"
-    status = 503
-
-
-class StreamFault(ServiceError):
-    """A fault of ours."""
-
-    slug = "internal-error"
-    title = "Something failed on our side"
-    status = 500
-
-
 class Session:
     """A stream. Made and used on the event loop.
 
     Args:
         mode, pace: as its `start` asked.
         live: its seat; given back at the end.
+        terms: how long it waits.
         hz: looks a second at most.
         media_s, pixels: limits that its client is told.
     """
 
-    def __init__(self, mode: Mode, pace: Pace, live: LiveStream, *, hz: float, media_s: float, pixels: int) -> None:
+    def __init__(
+        self, mode: Mode, pace: Pace, live: LiveStream, terms: StreamTerms, *, hz: float, media_s: float, pixels: int
+    ) -> None:
         self.id, self.token = secrets.token_hex(8), secrets.token_urlsafe(24)
-        self.mode, self.pace, self._live = mode, pace, live
+        self.mode, self.pace, self._live, self._terms = mode, pace, live, terms
         self._hz, self._media_s, self._pixels = hz, media_s, pixels
         self.outbox = Outbox()
         self.intake: Intake | None = None
@@ -112,7 +92,8 @@ class Session:
         self._reason: EndReason = "source_ended"
         self._error: Refusal | None = None
         self._aborted = False
-        self._attached = False
+        self._attached: asyncio.Event | None = None
+        """Set when another connection goes on with the stream; None while there is no connection."""
         self._since = self._media_at = time.monotonic()
         """Of being attached or not; of the last media."""
         self._paused_at: float | None = None
@@ -143,9 +124,9 @@ class Session:
                 threshold=model.calibrator.threshold,
                 model=ModelOut.of(model.info),
                 limits=StreamLimits(
-                    message_bytes=MESSAGE_BYTES, idle_s=IDLE_S, resume_s=RESUME_S, media_s=self._media_s, pixels=self._pixels
+                    message_bytes=MESSAGE_BYTES, idle_s=self._terms.idle_s, resume_s=self._terms.resume_s, media_s=self._media_s, pixels=self._pixels
                 ),
-                credit=NOTHING if intake is None else intake.allowance,
+                credit=self.allowance,
             )
         )
         return self._lived()
@@ -156,7 +137,7 @@ class Session:
             self.outbox.put(event.model_copy(update={"t": self._t}))
         except SlowReader as slow:
             self.abort("failed", slow)
-        if self.outbox.crowded:
+        if self.outbox.crowded and not self._aborted:
             self._room.clear()
         self.news.set()
 
@@ -218,19 +199,38 @@ class Session:
             self._source.stop()
         self._live.end()
 
-    def attach(self) -> None:
-        """A client is there."""
-        self._attached, self._since = True, time.monotonic()
+    def attach(self) -> asyncio.Event:
+        """A client is there. What is returned is set when another connection takes its place."""
+        if self._attached is not None:
+            self._attached.set()
+        self._attached, self._since = asyncio.Event(), time.monotonic()
         self._media_at = self._since
+        return self._attached
 
-    def detach(self) -> None:
-        """It is gone, and may come back."""
-        self._attached, self._since = False, time.monotonic()
+    def detach(self, taken_over: asyncio.Event) -> None:
+        """A client is gone, and may come back; unless another has taken its place, see `attach`."""
+        if self._attached is taken_over:
+            self._attached, self._since = None, time.monotonic()
+
+    @property
+    def over(self) -> bool:
+        """Whether its end is told, or soon will be: what still comes is of no use."""
+        return self._aborted
+
+    @property
+    def allowance(self) -> Allowance:
+        """Media that may be sent."""
+        return NOTHING if self.intake is None else self.intake.allowance
+
+    @property
+    def received(self) -> Allowance:
+        """Media that was taken."""
+        return NOTHING if self.intake is None else self.intake.received
 
     @property
     def forgotten(self) -> bool:
         """Whether nobody came back in time."""
-        return not self._attached and time.monotonic() - self._since >= RESUME_S
+        return self._attached is None and time.monotonic() - self._since >= self._terms.resume_s
 
     async def _lived(self) -> None:
         assert self._source is not None
@@ -265,8 +265,9 @@ class Session:
     def _close(self, verdict: Verdict | None) -> None:
         error, counts = self._error, self._live.counts
         state: Literal["ended", "failed"] = "failed" if self._reason == "failed" else "ended"
-        code = CloseCode.DONE if error is None else close_code(error) if error.slug != StreamFault.slug else CloseCode.FAULT
+        code = CloseCode.DONE if error is None else close_code(error)
         self._aborted = True
+        self._room.set()
         self._tell_drops()
         self.emit(Source(session_id=self.id, state=state, code=error.slug if error else None))
         if error is not None:
@@ -277,7 +278,7 @@ class Session:
                 reason=self._reason,
                 verdict=None if verdict is None else VerdictOut.of(verdict, self._live.model.info.calibration_id),
                 totals=Totals(
-                    received=self._received,
+                    received=self.received,
                     dropped=self._dropped,
                     looked_at=counts.looked_at,
                     overtaken=counts.passed_over,
@@ -302,18 +303,25 @@ class Session:
                 stats_due = now + STATS_S
                 self.emit(self._stats())
             if self.forgotten:
-                self.abort("idle", StreamIdle("Nobody came back.", expected=f"a resume within {RESUME_S:g} s", got="none"))
-            elif self._attached and self.outbox.stuck:
-                self.abort("failed", SlowReader("The client does not read.", expected="to be read within 10 s", got="nothing read"))
-            elif self._attached:
+                self.abort("idle", StreamIdle("Nobody came back.", expected=f"a resume within {self._terms.resume_s:g} s", got="none"))
+            elif self._attached is not None and self.outbox.stuck_s >= self._terms.drain_s:
+                most = f"to be read within {self._terms.drain_s:g} s"
+                self.abort("failed", SlowReader("The client does not read.", expected=most, got="nothing read"))
+            elif self._attached is not None:
                 self._check_idle(now)
 
     def _check_idle(self, now: float) -> None:
+        pause_s, idle_s = self._terms.pause_s, self._terms.idle_s
         if self._paused_at is not None:
-            if now - self._paused_at >= PAUSE_S:
-                self.abort("idle", StreamIdle("The pause was too long.", expected=f"at most {PAUSE_S:g} s", got="more"))
-        elif self.intake is not None and not self.intake.feed.waiting_bytes and now - self._media_at >= IDLE_S:
-            self.abort("idle", StreamIdle("No media came.", expected=f"media within {IDLE_S:g} s, or `pause`", got="none"))
+            if now - self._paused_at >= pause_s:
+                self.abort("idle", StreamIdle("The pause was too long.", expected=f"at most {pause_s:g} s", got="more"))
+        elif self._waits_for_media and now - self._media_at >= idle_s:
+            self.abort("idle", StreamIdle("No media came.", expected=f"media within {idle_s:g} s, or `pause`", got="none"))
+
+    @property
+    def _waits_for_media(self) -> bool:
+        feed = None if self.intake is None else self.intake.feed
+        return feed is not None and not feed.ended and not feed.waiting_bytes
 
     def _tell_drops(self) -> None:
         drops, self._drops = self._drops, {}
@@ -321,17 +329,13 @@ class Session:
             next_seq = self.intake.next_seq if cause == "client_over_credit" and self.intake is not None else None
             self.emit(DropEvent(session_id=self.id, cause=cause, n=n, since=since, next_seq=next_seq))
 
-    @property
-    def _received(self) -> Allowance:
-        return NOTHING if self.intake is None else self.intake.received
-
     def _stats(self) -> Stats:
         counts = self._live.counts
         took = sorted(self._latencies)
         self._latencies.clear()
         return Stats(
             session_id=self.id,
-            received=self._received,
+            received=self.received,
             waiting_bytes=0 if self.intake is None else self.intake.feed.waiting_bytes,
             offered=counts.offered,
             looked_at=counts.looked_at,
@@ -448,18 +452,3 @@ class Session:
                 capture_epoch_us=captured,
             ),
         )
-
-
-def error_event(error: Refusal, session_id: str | None) -> ErrorEvent:
-    """A refusal as the stream tells it."""
-    code = close_code(error)
-    return ErrorEvent(
-        session_id=session_id,
-        code=error.slug,
-        title=error.title,
-        detail=error.detail,
-        expected=error.expected,
-        got=error.got,
-        retryable=code.retryable or isinstance(error, StreamFault | ModelFailed),
-        retry_after_s=getattr(error, "retry_after_s", None),
-    )
