@@ -14,7 +14,7 @@ from service.problems import ServiceError
 
 HEADER_VERSION: Final = 1
 NO_PTS: Final = -(2**63)
-FARTHEST_US: Final = 2**52
+FARTHEST_US: Final = 4_500_000_000_000_000
 """Microseconds either side of 0 that a stamp may be at, 142 years: the sum of two is exact in a double, which JavaScript and FFmpeg use."""
 
 

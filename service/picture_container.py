@@ -15,7 +15,7 @@ from service.problems import ServiceError
 
 PictureCodec = Literal["jpeg", "webp"]
 STAMP_OFFSET: Final = FARTHEST_US
-"""Added to stamps, because Matroska has none below 0."""
+"""Added to stamps, because Matroska has none below 0; whole seconds, so that it changes nothing about which pictures are looked at."""
 # A rate that nothing computes with: without one, FFmpeg reads 20 pictures to guess it before it gives the first (1.9 s instead of 0.1).
 NOMINAL_NS: Final = 83_333_333
 CODECS: Final[dict[PictureCodec, bytes]] = {"jpeg": b"V_MJPEG", "webp": b"V_VP8"}

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol
 
-from pipelines.media import Frame, Frames, Limits, MediaInfo, Reader
+from pipelines.media import Frame, FrameFlag, Frames, Limits, MediaInfo, Reader
 from service.media_feed import MediaFeed
 from service.media_sandbox import SandboxedFrames
 from service.picture_container import STAMP_OFFSET
@@ -19,6 +19,7 @@ from service.stream_intake import Intake
 OPEN_S: Final = 100.0
 """Opening waits for bytes that a client sends when it likes, or when it has come back; silence is the session's to notice."""
 KEPT: Final = 16
+CUT: Final[frozenset[FrameFlag]] = frozenset({"discontinuity"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,5 +115,5 @@ class FedPictures:
                 self.captured[stamp] = told.capture_epoch_us
         while len(self.captured) > KEPT:
             del self.captured[next(iter(self.captured))]
-        flags = frame.flags | {"discontinuity"} if cut else frame.flags
+        flags = frame.flags | CUT if cut else frame.flags
         return replace(frame, pts=pts, provenance="client", flags=flags)

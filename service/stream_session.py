@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 
 import structlog
 
+from models.calibration import probability
 from models.errors import Refusal
 from pipelines.errors import PipelineError
 from pipelines.live import Failed, LiveEvent, LiveStream, Scored, Shed
@@ -121,7 +122,7 @@ class Session:
                 mode=self.mode,
                 pace=self.pace,
                 hz=self._hz,
-                threshold=model.calibrator.threshold,
+                threshold=probability(model.calibrator.track_logit),
                 model=ModelOut.of(model.info),
                 limits=StreamLimits(
                     message_bytes=MESSAGE_BYTES, idle_s=self._terms.idle_s, resume_s=self._terms.resume_s, media_s=self._media_s, pixels=self._pixels

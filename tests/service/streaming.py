@@ -61,8 +61,8 @@ class Talk:
         """Wait until the credit has room for another piece of so many bytes."""
 
         def free() -> bool:
-            credit = [event["credit"] for event in self.events if "credit" in event][-1]
-            return bool(self.sent[0] + 1 <= credit["media"] and self.sent[1] + size <= credit["bytes"])
+            credit = next((event["credit"] for event in reversed(self.events) if "credit" in event), None)
+            return bool(credit and self.sent[0] + 1 <= credit["media"] and self.sent[1] + size <= credit["bytes"])
 
         async with asyncio.timeout(within_s), self._came:
             await self._came.wait_for(lambda: free() or self._reading.done())
