@@ -12,6 +12,7 @@ from typing import Literal, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.byte_feed import Readable
 from pipelines.clock import Arrival, Mark
 from pipelines.time_report import Provenance, TimeReport
 
@@ -150,5 +151,5 @@ class Reader(Protocol):
     """Opens a source: `pipelines.frames.read_frames`, or the media sandbox's."""
 
     def __call__(
-        self, source: str | os.PathLike[str], *, hz: float | None, limits: Limits | None, closely: Collection[int] | None
+        self, source: str | os.PathLike[str] | Readable, *, hz: float | None, limits: Limits | None, closely: Collection[int] | None
     ) -> Frames: ...

@@ -16,7 +16,9 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from pipelines.analysis import Model, load_model
-from service import __version__, analyses, dashboard, evidence, health, problems
+from pipelines.engine import Engines
+from pipelines.load import LoadController, LoadTargets
+from service import __version__, analyses, asyncapi, dashboard, evidence, health, problems, streams, websocket
 from service.boundary import Boundary
 from service.database import Database
 from service.jobs import Jobs
@@ -25,11 +27,12 @@ from service.problems import ServiceError
 from service.rooms import ServiceRooms
 from service.settings import Settings
 from service.storage import Storage
+from service.streams import Streams
 from service.telemetry import configure_logging
 from service.url_policy import UrlPolicy
 
 SHUTDOWN_GRACE_S = 3
-"""How long a download may go on after SIGTERM; listeners and waiting requests are let go at once."""
+"""How long a download may go on after SIGTERM, and live clients may take to read their end; listeners and waiting requests are let go at once."""
 DESCRIPTION = """\
 Send a video; learn how strongly the motion of each face through real time contradicts what a camera films.
 
@@ -87,8 +90,12 @@ async def open_rooms(settings: Settings, model: Model | None = None) -> AsyncIte
         sandbox = stack.enter_context(MediaSandbox(UrlPolicy(settings.camera_networks)))
         jobs = Jobs(settings, database, storage, model, sandbox.reader)
         stack.push_async_callback(jobs.close)
+        # Warm before anybody can ask.
+        engines = await asyncio.to_thread(stack.enter_context, Engines([model], controller=LoadController(_targets(settings))))
+        live = Streams(settings, engines, sandbox.reader, open_camera=None)
+        stack.push_async_callback(live.drain, 0.0)
         await jobs.start()
-        yield ServiceRooms(settings, database, storage, jobs, sandbox)
+        yield ServiceRooms(settings, database, storage, jobs, sandbox, live)
 
 
 def openapi_document() -> dict[str, Any]:
@@ -118,8 +125,17 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._rooms.jobs.drain()
+        # uvicorn would close WebSockets before their clients have heard the end.
+        await self._rooms.streams.drain(SHUTDOWN_GRACE_S)
         await super().shutdown(sockets)
         await self._stack.aclose()
+
+
+def server_config(app: FastAPI) -> uvicorn.Config:
+    """How uvicorn is to serve the application."""
+    return uvicorn.Config(
+        app, port=0, lifespan="on", log_config=None, access_log=False, timeout_graceful_shutdown=SHUTDOWN_GRACE_S, **websocket.OPTIONS
+    )
 
 
 async def _serve(settings: Settings) -> None:
@@ -127,7 +143,7 @@ async def _serve(settings: Settings) -> None:
         listener = stack.enter_context(_listen(settings.host, settings.port))
         rooms = await stack.enter_async_context(open_rooms(settings))
         app = _application(settings, lambda: nullcontext(rooms))
-        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=SHUTDOWN_GRACE_S)
+        config = server_config(app)
         host, port = listener.getsockname()[:2]
         log.info("serving", url=f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/", data_dir=str(settings.data_dir))
         await Server(config, rooms, stack).serve(sockets=[listener])
@@ -153,10 +169,15 @@ def _application(settings: Settings, rooms: Callable[[], AbstractAsyncContextMan
     )
     problems.install(app)
     app.add_middleware(Boundary, settings=settings)
-    for router in (analyses.router, evidence.router, health.router):
+    for router in (analyses.router, evidence.router, health.router, asyncapi.router, streams.router):
         app.include_router(router)
     dashboard.install(app)
     return app
+
+
+def _targets(settings: Settings) -> LoadTargets:
+    terms = settings.streams
+    return LoadTargets(latency_s=terms.latency_s, low_hz=min(terms.low_hz, settings.hz), high_hz=settings.hz)
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -1,4 +1,4 @@
-"""The outermost room: every HTTP request comes in, its response goes out with an id, security headers and a line in the log.
+"""The outermost room: every request and WebSocket comes in, its response goes out with an id, security headers and a line in the log.
 
 What no handler refused is caught here and becomes a 500 problem. Requests that another web site makes a browser send are refused: the
 service may run without keys on loopback, which any page in that browser can reach (cross-site request forgery, DNS rebinding).
@@ -15,6 +15,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.close_codes import CloseCode
 from service.problems import CrossOrigin, ForeignHost, ServiceError, internal_problem, problem_of, problem_response
 from service.settings import Settings
 
@@ -45,7 +46,7 @@ class Boundary:
         self._hosts = settings.allowed_hosts or ((*LOOPBACK_NAMES, settings.host) if settings.is_loopback else ())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
@@ -53,32 +54,36 @@ class Boundary:
         request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
         scope["request_id"] = request_id
         started, status = monotonic(), 0
+        method = scope["method"] if scope["type"] == "http" else "WS"
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
+            if message["type"] in ("http.response.start", "websocket.http.response.start", "websocket.accept"):
+                status = message.get("status", 101)
                 out = MutableHeaders(scope=message)
                 out["X-Request-ID"] = request_id
-                for name, value in SECURITY_HEADERS.items():
+                for name, value in SECURITY_HEADERS.items() if status != 101 else ():
                     out.setdefault(name, value)
             await send(message)
 
         try:
-            if refusal := self._refuse(scope["method"], headers):
+            if refusal := self._refuse(method, headers):
                 response = problem_response(problem_of(refusal, instance=scope["path"], request_id=request_id))
                 await response(scope, receive, send_with_headers)
             else:
                 await self._app(scope, receive, send_with_headers)
         except Exception:
-            log.exception("request_crashed", request_id=request_id, method=scope["method"], path=scope["path"])
+            log.exception("request_crashed", request_id=request_id, method=method, path=scope["path"])
+            if status == 101:
+                await send({"type": "websocket.close", "code": CloseCode.FAULT, "reason": f"see log, {request_id}"})
+                return
             if status:
                 raise
             response = problem_response(internal_problem(instance=scope["path"], request_id=request_id))
             await response(scope, receive, send_with_headers)
         finally:
             took = round((monotonic() - started) * 1000, 1)
-            log.info("request", method=scope["method"], path=scope["path"], status=status, ms=took, request_id=request_id)
+            log.info("request", method=method, path=scope["path"], status=status, ms=took, request_id=request_id)
 
     def _refuse(self, method: str, headers: Headers) -> ServiceError | None:
         host = headers.get("host", "")

@@ -27,6 +27,7 @@ STATUS_OF_SLUG = {
     "unwritable-output": 507,
     "bad-weights": 500,
     "cannot-compile": 500,
+    "overloaded": 503,
 }
 
 

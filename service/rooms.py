@@ -14,6 +14,7 @@ from service.media_sandbox import MediaSandbox
 from service.problems import NoResultYet, UnknownAnalysis
 from service.settings import Settings
 from service.storage import Storage
+from service.streams import Streams
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class ServiceRooms:
     storage: Storage
     jobs: Jobs
     sandbox: MediaSandbox
+    streams: Streams
 
 
 def _rooms(request: Request) -> ServiceRooms:

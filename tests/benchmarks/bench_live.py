@@ -31,9 +31,9 @@ from tests.benchmarks.looped import looped
 from tests.rtsp import rtsp_server
 
 SECONDS: Final = float(os.environ.get("LIVE_SECONDS", "600"))
-"""Of each run."""
-RUNS: Final = ((1, False), (6, False), (6, True), (12, False))
-"""How many streams, and whether they are attentive."""
+"""Of the longest run."""
+RUNS: Final = ((1, False, 0.2), (6, False, 1.0), (6, True, 0.2), (12, False, 0.2))
+"""How many streams, whether they are attentive, and the run's share of SECONDS."""
 WARM_S: Final = 20.0
 """What is not counted: streams begin one after another, and the controller finds its rate."""
 LIMITS: Final = Limits(max_wall_s=2 * SECONDS + 120)
@@ -50,7 +50,7 @@ def run() -> list[dict[str, Any]]:
         alone = analyse(looped(REAL_CLIP, Path(folder) / "short.mp4", JUDGED_S), model).verdict.score
         assert alone is not None, "the clip has a face"
         with rtsp_server(clip) as server, MediaSandbox() as sandbox:
-            return [_streams(model, server.url("/file"), sandbox, n, attentive, alone.p) for n, attentive in RUNS]
+            return [_streams(model, server.url("/file"), sandbox, alone.p, n, attentive, share * SECONDS) for n, attentive, share in RUNS]
 
 
 @dataclass(slots=True)
@@ -78,7 +78,7 @@ class _Watched:
         self.verdict = self.stream.run(self.tell)
 
 
-def _streams(model: Model, url: str, sandbox: MediaSandbox, n: int, attentive: bool, alone: float) -> dict[str, Any]:
+def _streams(model: Model, url: str, sandbox: MediaSandbox, alone: float, n: int, attentive: bool, seconds: float) -> dict[str, Any]:
     controller = LoadController()
     with Engines([model], controller=controller) as engines:
         watched: list[_Watched] = []
@@ -103,7 +103,7 @@ def _streams(model: Model, url: str, sandbox: MediaSandbox, n: int, attentive: b
             threads += begun
         time.sleep(WARM_S)
         begin, cpu, memory, rates = time.monotonic(), _busy_s(), [], []
-        while time.monotonic() - begin < SECONDS:
+        while time.monotonic() - begin < seconds:
             time.sleep(1.0)
             memory.append(_resident(watched))
             rates.append(controller.hz)

@@ -12,7 +12,7 @@ from rich.table import Table as RichTable
 from tests.benchmarks.bench_xor import PUBLISHED
 
 Rows = Sequence[dict[str, Any]]
-IN_README = ("walk", "peers", "timeline", "decode", "edge", "liquid", "seconds", "xor")
+IN_README = ("walk", "peers", "timeline", "decode", "edge", "live", "length", "day", "liquid", "seconds", "xor")
 IN_MODEL_CARD = ("card", "ablation")
 TITLES = {
     "genuine": "Genuine deepfakes (tier `validation`), video level",
@@ -126,6 +126,7 @@ def _live(rows: Rows) -> Table:
     cells = [
         (
             f"{row['streams']}{', attentive' if row['attentive'] else ''}",
+            f"{row['seconds']}",
             f"{row['latency_ms']['p50']} / {row['latency_ms']['p95']}",
             f"{row['behind_ms_p95']}",
             f"{row['looks_a_second_each']:.1f}",
@@ -139,6 +140,7 @@ def _live(rows: Rows) -> Table:
     ]
     columns = (
         "streams",
+        "seconds",
         "frame to score, ms, p50 / p95",
         "behind, ms, p95",
         "looks a second each",
@@ -148,7 +150,7 @@ def _live(rows: Rows) -> Table:
         "cores busy",
         "memory grew",
     )
-    return Table(f"{rows[0]['seconds']} s each", columns, tuple(cells))
+    return Table("clients of one RTSP server, two cores", columns, tuple(cells))
 
 
 def _length(rows: Rows) -> Table:
