@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 
 from pipelines.analysis import Model, load_model
-from service.app import create_app
+from service.app import create_app, server_config
 from service.settings import Settings
 from tests.clips import face_clip
 from tests.postgres import Cluster, cluster
@@ -60,7 +60,7 @@ def serve(model: Model) -> Serve:
 
     @contextmanager
     def start(settings: Settings) -> Iterator[httpx.Client]:
-        server = uvicorn.Server(uvicorn.Config(create_app(settings, model), port=0, log_config=None, lifespan="on"))
+        server = uvicorn.Server(server_config(create_app(settings, model)))
         thread = threading.Thread(target=server.run, name="server")
         thread.start()
         try:
