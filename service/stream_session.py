@@ -221,6 +221,11 @@ class Session:
         return self._aborted
 
     @property
+    def error(self) -> Refusal | None:
+        """Why it failed, if it did."""
+        return self._error
+
+    @property
     def allowance(self) -> Allowance:
         """Media that may be sent."""
         return NOTHING if self.intake is None else self.intake.allowance
