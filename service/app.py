@@ -25,6 +25,7 @@ from service.connection import database_url
 from service.database import Database
 from service.drain import Drain
 from service.jobs import Jobs
+from service.live_source import Cameras
 from service.media_sandbox import MediaSandbox
 from service.problems import ServiceError
 from service.rooms import ServiceRooms
@@ -100,7 +101,9 @@ async def open_rooms(settings: Settings, model: Model | None = None, witness: Wi
         stack.push_async_callback(jobs.close)
         # Warm before anybody can ask.
         engines = await asyncio.to_thread(stack.enter_context, Engines([model], controller=LoadController(_targets(settings))))
-        live = Streams(settings, engines, sandbox.reader, open_camera=None)
+        live = Streams(
+            settings, engines, sandbox.reader, open_camera=Cameras(sandbox, limits=settings.limits, give_up_s=settings.streams.away_s).open
+        )
         stack.push_async_callback(live.drain, 0.0)
         await jobs.start()
         drain = Drain(settings.drain_notice_s)

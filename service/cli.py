@@ -23,6 +23,7 @@ from service.cli_evaluate import evaluate_command
 from service.cli_export import export_command
 from service.cli_output import INTERRUPTED, check_writable, write_file
 from service.cli_train import train_app
+from service.cli_watch import watch_command
 
 if TYPE_CHECKING:
     from pipelines.analysis import Progress
@@ -42,6 +43,7 @@ app = typer.Typer(
 app.add_typer(train_app, name="train")
 app.command("evaluate")(evaluate_command)
 app.command("export")(export_command)
+app.command("watch")(watch_command)
 
 
 def main() -> None:

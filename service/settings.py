@@ -47,6 +47,8 @@ class StreamTerms:
     """Until a connection has said `start`."""
     idle_s: _Seconds = 30.0
     """Without media."""
+    away_s: _Seconds = 60.0
+    """How long a camera may show nothing, connecting again and again, before its stream ends."""
     pause_s: _Seconds = 600.0
     resume_s: _Seconds = 60.0
     """How long the session of a lost client is kept, and that of one that ended."""

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from pipelines.verdict import REASON_WORDS
 from service.report import VERDICT_WORDS
-from service.schemas import AnalysisResult, ScoreOut, Timeline, TimelineRow
+from service.schemas import AnalysisResult, ScoreOut, Timeline, TimelineRow, VerdictOut
 
 STYLES: Final = {"manipulated": "bold red", "no_evidence": "bold green", "inconclusive": "bold yellow", "not_applicable": "bold"}
 BLOCKS: Final = " ▁▂▃▄▅▆▇█"
@@ -46,6 +46,16 @@ def render(result: AnalysisResult, timeline: Timeline, *, width: int, profile: b
     return Group(*parts)
 
 
+def render_verdict(verdict: VerdictOut, *, width: int) -> Group:
+    """The verdict on a stream: what a judgement has that outlives its pictures."""
+    parts: list[RenderableType] = [_panel(verdict, width)]
+    if verdict.segments:
+        parts += [Text("\nmanipulated segments", style="bold"), _segments(verdict)]
+    if verdict.tracks:
+        parts += [Text("\nfaces", style="bold"), _tracks(verdict)]
+    return Group(*parts)
+
+
 def score_text(score: ScoreOut) -> str:
     """A probability with its interval, or what there is instead."""
     if score.p is None:
@@ -53,7 +63,7 @@ def score_text(score: ScoreOut) -> str:
     return f"{score.p:.0%} ({score.low:.0%} to {score.high:.0%})"
 
 
-def _panel(result: AnalysisResult, width: int) -> Panel:
+def _panel(result: VerdictOut, width: int) -> Panel:
     coverage = result.coverage
     share = coverage.judged_s / coverage.duration_s if coverage.duration_s > 0 else 0.0
     bar = round(30 * share)
@@ -136,7 +146,7 @@ def _axis(start: float, end: float, columns: int) -> str:
     return "".join(axis).rstrip()
 
 
-def _segments(result: AnalysisResult) -> Table:
+def _segments(result: VerdictOut) -> Table:
     table = Table("from", "to", "probability", "faces", box=None, pad_edge=False)
     for segment in result.segments:
         table.add_row(
@@ -145,7 +155,7 @@ def _segments(result: AnalysisResult) -> Table:
     return table
 
 
-def _tracks(result: AnalysisResult) -> Table:
+def _tracks(result: VerdictOut) -> Table:
     table = Table("face", "from", "to", "looks", "judged", "probability", box=None, pad_edge=False)
     for track in result.tracks:
         score = score_text(track.score) if track.reason is None else f"not judged: {REASON_WORDS[track.reason]}"

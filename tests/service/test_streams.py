@@ -208,3 +208,4 @@ async def test_a_page_of_another_site_may_not_connect(client: httpx.Client) -> N
 
 def _with(settings: Settings, **terms: Any) -> Settings:
     return settings.model_copy(update={"streams": type(settings.streams)(**terms)})
+
