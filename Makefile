@@ -32,6 +32,7 @@ check: $(VENV)/dev.stamp ## format, lint, import contracts, types, stale files, 
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/undercurrent openapi --check
+	$(BIN)/undercurrent asyncapi --check
 	$(BIN)/python -m pytest -q tests/test_house.py -k changelog
 
 bench: $(VENV)/dev.stamp ## measure the numbers of the README on this machine

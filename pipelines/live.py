@@ -1,8 +1,9 @@
 """A live stream: Frames as they arrive in; scores as soon as they can be had, and word of every look that was left out, go out.
 
 A camera does not wait, so the newest frame is looked at and those it overtakes are passed over: latency is bounded by what one look takes,
-whatever the load. How often to look is the LoadController's to say, and the stream's own Attention's. Passive: whoever reads frames calls
-`offer` (or `follow`, for a source that is pulled), and another thread of the caller's lives in `run`.
+whatever the load. How often to look is the LoadController's to say, and the stream's own Attention's. A recording that comes as a stream
+does wait: a `patient` stream looks at every frame, and holds the giver back instead. Passive: whoever reads frames calls `offer` (or
+`follow`, for a source that is pulled), and another thread of the caller's lives in `run`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pipelines.engine import Engines
 from pipelines.errors import ModelFailed
 from pipelines.media import BREAKS, Frame, Frames
 from pipelines.profile import StageClock
+from pipelines.time_report import Provenance
 from pipelines.verdict import Score, StageTime, Verdict
 
 HORIZON_S: Final = 600.0
@@ -40,6 +42,9 @@ class Scored:
     scores: tuple[Score, ...]
     latency_s: float
     """From the frame's arrival to this."""
+    provenance: Provenance
+    shift: int
+    """As the Frame's: `pts - shift` is the stamp that the source gave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,7 @@ class LiveStream:
         engines: where there may be a seat.
         native_hz: frames a second that the source has, if it says so.
         attentive: look more often at what stirs and less at what is calm; else at the rate that everybody gets.
+        patient: look at every frame that is offered, and let `offer` wait until the one before was taken.
         now: the monotonic clock.
 
     Raises:
@@ -97,7 +103,13 @@ class LiveStream:
     """
 
     def __init__(
-        self, engines: Engines, *, native_hz: float | None = None, attentive: bool = True, now: Callable[[], float] = time.monotonic
+        self,
+        engines: Engines,
+        *,
+        native_hz: float | None = None,
+        attentive: bool = True,
+        patient: bool = False,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._controller, self._now = engines.controller, now
         self._seat = engines.seat()
@@ -105,8 +117,8 @@ class LiveStream:
         self.clock = StageClock(time.thread_time, total=engines.spent)
         self._analysis = Analysis(self.model, seat=self._seat, clock=self.clock, horizon_s=HORIZON_S)
         self._native_hz = native_hz
-        doubt = self.model.calibrator.doubt_logit
-        self._attention = Attention(doubt_logit=doubt, native_hz=native_hz) if attentive else None
+        self._attention = Attention(native_hz=native_hz) if attentive and not patient else None
+        self._patient = patient
         self.counts = LiveCounts()
         self._changed = threading.Condition()
         self._next: tuple[Frame, float, int] | None = None
@@ -131,11 +143,13 @@ class LiveStream:
         return due if self._attention is None else self._attention.hz(due)
 
     def offer(self, frame: Frame, *, arrived_s: float | None = None) -> bool:
-        """Here is the newest frame; never waits. `arrived_s`: when it came, by the stream's clock; now if None.
+        """Here is the newest frame; waits only if the stream is patient. `arrived_s`: when it came, by the stream's clock; now if None.
 
         Returns whether anybody will look at it: False once the stream has ended, or failed.
         """
         with self._changed:
+            if self._patient:
+                self._changed.wait_for(lambda: self._next is None or self._ended)
             if self._ended:
                 return False
             self.counts.offered += 1
@@ -202,7 +216,7 @@ class LiveStream:
                 self._attention.saw(frame.t, scores, self._controller.hz)
             latency_s = self._now() - arrived_s
             self._controller.scored(latency_s)
-            tell(Scored(frame.pts, frame.time_base, tuple(scores), latency_s))
+            tell(Scored(frame.pts, frame.time_base, tuple(scores), latency_s, frame.provenance, frame.shift))
 
     def verdict(self) -> Verdict:
         """The verdict on the last HORIZON_S; to be asked in `run`'s thread, or after it."""
@@ -217,6 +231,8 @@ class LiveStream:
         with self._changed:
             self._changed.wait_for(lambda: self._next is not None or self._ended)
             taken, self._next = self._next, None
+            if self._patient:
+                self._changed.notify_all()
             return taken
 
     def _count_shed(self, frame: Frame, passed_over: int, tell: Callable[[LiveEvent], None]) -> None:
@@ -226,7 +242,7 @@ class LiveStream:
         if before is None:
             self._told_pts = frame.pts
             return
-        if not frame.flags & BREAKS:
+        if not self._patient and not frame.flags & BREAKS:
             full_hz = min(self._controller.targets.high_hz, self._native_hz or math.inf)
             self._left_out += float((frame.pts - before.pts) * frame.time_base) * max(0.0, full_hz - self._controller.hz)
         if float((frame.pts - self._told_pts) * frame.time_base) >= TELL_EVERY_S:

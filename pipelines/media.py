@@ -12,6 +12,8 @@ from typing import Literal, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.byte_feed import Readable
+from pipelines.clock import Arrival, Mark
 from pipelines.time_report import Provenance, TimeReport
 
 FrameFlag = Literal["no_pts", "duplicate", "discontinuity", "gap", "corrupt", "tainted", "partial", "sparse"]
@@ -43,6 +45,13 @@ class Frame:
     """How often the timeline was broken and bridged before this Frame."""
     shift: int = 0
     """Ticks that bridging and unwrapping added: `pts - shift` is the stamp that the source itself gave."""
+    arrival: Arrival | None = None
+    """Of a live picture, when it came and what its sender said of UTC: for health and for bridging, never for the model."""
+
+    @property
+    def mark(self) -> Mark:
+        """From where the next session of the same source goes on."""
+        return Mark(self.pts, self.shift, self.epoch, self.time_base, self.arrival)
 
     @property
     def t(self) -> float:
@@ -142,5 +151,5 @@ class Reader(Protocol):
     """Opens a source: `pipelines.frames.read_frames`, or the media sandbox's."""
 
     def __call__(
-        self, source: str | os.PathLike[str], *, hz: float | None, limits: Limits | None, closely: Collection[int] | None
+        self, source: str | os.PathLike[str] | Readable, *, hz: float | None, limits: Limits | None, closely: Collection[int] | None
     ) -> Frames: ...

@@ -76,6 +76,8 @@ def _bounded(external_id: str | None) -> str | None:
         raise MalformedUpload(
             "The external_id is too long.", expected=f"at most {MAX_EXTERNAL_ID} characters", got=f"{len(external_id)} characters"
         )
+    if external_id is not None and "\0" in external_id:
+        raise MalformedUpload("The external_id has a character that no text has.", expected="no NUL", got="a NUL")
     return external_id or None
 
 

@@ -7,6 +7,7 @@ import fcntl
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from fastapi.routing import APIRoute
 
 from pipelines.analysis import Model, load_model
 from pipelines.engine import Engines
-from service import __version__, analyses, dashboard, evidence, health, metrics, problems
+from pipelines.load import LoadController, LoadTargets
+from service import __version__, analyses, asyncapi, dashboard, evidence, health, metrics, problems, streams, websocket
 from service.boundary import Boundary
+from service.connection import database_url
 from service.database import Database
 from service.drain import Drain
 from service.jobs import Jobs
@@ -27,12 +30,14 @@ from service.problems import ServiceError
 from service.rooms import ServiceRooms
 from service.settings import Settings
 from service.storage import Storage
+from service.streams import Streams
 from service.telemetry import configure_logging
 from service.traces import tracing
+from service.url_policy import UrlPolicy
 from service.witness import Witness
 
 SHUTDOWN_GRACE_S = 3
-"""How long a download may go on after SIGTERM; listeners and waiting requests are let go at once."""
+"""How long a download may go on after SIGTERM, and live clients may take to read their end; listeners and waiting requests are let go at once."""
 DESCRIPTION = """\
 Send a video; learn how strongly the motion of each face through real time contradicts what a camera films.
 
@@ -87,15 +92,21 @@ async def open_rooms(settings: Settings, model: Model | None = None, witness: Wi
         witness.tracer = stack.enter_context(tracing(settings.traces_endpoint))
         if model is None:
             model = await asyncio.to_thread(load_model, settings.weights, device=settings.device)
-        database = await Database.open(settings.data_dir / "undercurrent.db")
+        database = await Database.open(database_url(settings))
         stack.push_async_callback(database.close)
         storage = Storage(settings.data_dir / "analyses")
-        sandbox = stack.enter_context(MediaSandbox())
-        engines = await asyncio.to_thread(stack.enter_context, Engines([model]))
+        sandbox = stack.enter_context(MediaSandbox(UrlPolicy(settings.camera_networks)))
         jobs = Jobs(settings, database, storage, model, sandbox.reader, witness)
         stack.push_async_callback(jobs.close)
+        # Warm before anybody can ask.
+        engines = await asyncio.to_thread(stack.enter_context, Engines([model], controller=LoadController(_targets(settings))))
+        live = Streams(settings, engines, sandbox.reader, open_camera=None)
+        stack.push_async_callback(live.drain, 0.0)
         await jobs.start()
-        yield ServiceRooms(settings, database, storage, jobs, sandbox, engines, witness, Drain(settings.drain_notice_s))
+        drain = Drain(settings.drain_notice_s)
+        # uvicorn would close WebSockets before their clients have heard the end.
+        drain.when_leaving(partial(live.drain, SHUTDOWN_GRACE_S))
+        yield ServiceRooms(settings, database, storage, jobs, sandbox, engines, live, witness, drain)
 
 
 def openapi_document() -> dict[str, Any]:
@@ -130,13 +141,20 @@ class Server(uvicorn.Server):
         await self._stack.aclose()
 
 
+def server_config(app: FastAPI) -> uvicorn.Config:
+    """How uvicorn is to serve the application."""
+    return uvicorn.Config(
+        app, port=0, lifespan="on", log_config=None, access_log=False, timeout_graceful_shutdown=SHUTDOWN_GRACE_S, **websocket.OPTIONS
+    )
+
+
 async def _serve(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(_listen(settings.host, settings.port))
         witness = Witness()
         rooms = await stack.enter_async_context(open_rooms(settings, witness=witness))
         app = _application(settings, lambda: nullcontext(rooms), witness)
-        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=SHUTDOWN_GRACE_S)
+        config = server_config(app)
         host, port = listener.getsockname()[:2]
         log.info("serving", url=f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/", data_dir=str(settings.data_dir))
         await Server(config, rooms, stack).serve(sockets=[listener])
@@ -162,10 +180,15 @@ def _application(settings: Settings, rooms: Callable[[], AbstractAsyncContextMan
     )
     problems.install(app)
     app.add_middleware(Boundary, settings=settings, witness=witness)
-    for router in (analyses.router, evidence.router, health.router, metrics.router):
+    for router in (analyses.router, evidence.router, health.router, metrics.router, asyncapi.router, streams.router):
         app.include_router(router)
     dashboard.install(app)
     return app
+
+
+def _targets(settings: Settings) -> LoadTargets:
+    terms = settings.streams
+    return LoadTargets(latency_s=terms.latency_s, low_hz=min(terms.low_hz, settings.hz), high_hz=settings.hz)
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -1,4 +1,4 @@
-"""The outermost room: every HTTP request comes in, its response goes out with an id, security headers and a line in the log.
+"""The outermost room: every request and WebSocket comes in, its response goes out with an id, security headers and a line in the log.
 
 What no handler refused is caught here and becomes a 500 problem. Requests that another web site makes a browser send are refused: the
 service may run without keys on loopback, which any page in that browser can reach (cross-site request forgery, DNS rebinding).
@@ -14,6 +14,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.close_codes import CloseCode
 from service.problems import CrossOrigin, ForeignHost, ServiceError, internal_problem, problem_of, problem_response
 from service.settings import Settings
 from service.witness import SeenRequest, Witness
@@ -32,6 +33,8 @@ SECURITY_HEADERS = {
 }
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+SWITCHED = 101
+"""Switching protocols: a WebSocket was accepted."""
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 log = structlog.get_logger()
@@ -46,7 +49,7 @@ class Boundary:
         self._hosts = settings.allowed_hosts or ((*LOOPBACK_NAMES, settings.host) if settings.is_loopback else ())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
@@ -58,31 +61,35 @@ class Boundary:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, seen: SeenRequest) -> None:
         headers, request_id = Headers(scope=scope), scope["request_id"]
+        method = scope["method"] if scope["type"] == "http" else "WS"
 
         async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                seen.answered(message["status"])
+            if message["type"] in ("http.response.start", "websocket.http.response.start", "websocket.accept"):
+                seen.answered(message.get("status", SWITCHED))
                 out = MutableHeaders(scope=message)
                 out["X-Request-ID"] = request_id
-                for name, value in SECURITY_HEADERS.items():
+                for name, value in SECURITY_HEADERS.items() if seen.status != SWITCHED else ():
                     out.setdefault(name, value)
             await send(message)
 
         try:
-            if refusal := self._refuse(scope["method"], headers):
+            if refusal := self._refuse(method, headers):
                 response = problem_response(problem_of(refusal, instance=scope["path"], request_id=request_id))
                 await response(scope, receive, send_with_headers)
             else:
                 await self._app(scope, receive, send_with_headers)
         except Exception:
-            log.exception("request_crashed", method=scope["method"], path=scope["path"])
+            log.exception("request_crashed", method=method, path=scope["path"])
+            if seen.status == SWITCHED:
+                await send({"type": "websocket.close", "code": CloseCode.FAULT, "reason": f"see log, {request_id}"})
+                return
             if seen.status:
                 raise
             response = problem_response(internal_problem(instance=scope["path"], request_id=request_id))
             await response(scope, receive, send_with_headers)
         finally:
             took = round(seen.elapsed_s * 1000, 1)
-            log.info("request", method=scope["method"], path=scope["path"], status=seen.status, ms=took, **seen.analysis)
+            log.info("request", method=method, path=scope["path"], status=seen.status, ms=took, **seen.analysis)
 
     def _refuse(self, method: str, headers: Headers) -> ServiceError | None:
         host = headers.get("host", "")

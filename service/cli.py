@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -159,12 +159,24 @@ def openapi(check: Annotated[bool, typer.Option("--check", help="Only say whethe
     """Write the OpenAPI document of the REST API."""
     from service.app import openapi_document
 
-    path = Path(__file__).with_name("openapi.json")
-    current = json.dumps(openapi_document(), indent=2, sort_keys=True) + "\n"
+    _keep_fresh("openapi", openapi_document(), check=check)
+
+
+@app.command()
+def asyncapi(check: Annotated[bool, typer.Option("--check", help="Only say whether the committed document is current.")] = False) -> None:
+    """Write the AsyncAPI document of live streams."""
+    from service.asyncapi import asyncapi_document
+
+    _keep_fresh("asyncapi", asyncapi_document(), check=check)
+
+
+def _keep_fresh(name: str, document: dict[str, Any], *, check: bool) -> None:
+    path = Path(__file__).with_name(f"{name}.json")
+    current = json.dumps(document, indent=2, sort_keys=True) + "\n"
     if not check:
         write_file(path, current.encode())
-    elif path.read_text() != current:
-        typer.echo("service/openapi.json is stale: run `undercurrent openapi` and commit it.", err=True)
+    elif not path.is_file() or path.read_text() != current:
+        typer.echo(f"service/{name}.json is stale: run `undercurrent {name}` and commit it.", err=True)
         raise typer.Exit(1)
 
 

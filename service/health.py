@@ -37,7 +37,7 @@ async def livez() -> Alive:
 
 @router.get("/readyz", responses=documented(503))
 async def readyz(rooms: Rooms) -> Ready:
-    """Whether the database can be written, the disk has room and the service is not stopping. The model is loaded before the port opens."""
+    """Whether the database can be written, the disk has room and the service is not stopping. The model is warm before the port opens."""
     if rooms.drain.begun or rooms.jobs.draining:
         raise NotReady("The service is stopping.", expected="a running service", got="a stopping one")
     try:

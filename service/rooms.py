@@ -16,6 +16,7 @@ from service.media_sandbox import MediaSandbox
 from service.problems import NoResultYet, UnknownAnalysis
 from service.settings import Settings
 from service.storage import Storage
+from service.streams import Streams
 from service.witness import Witness
 
 
@@ -29,6 +30,7 @@ class ServiceRooms:
     jobs: Jobs
     sandbox: MediaSandbox
     engines: Engines
+    streams: Streams
     witness: Witness
     drain: Drain
 

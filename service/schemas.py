@@ -17,12 +17,14 @@ from pipelines.time_report import Provenance
 from pipelines.verdict import (
     AnalysisReport,
     Coverage,
+    ModelInfo,
     Probability,
     ReasonCode,
     Score,
     Segment,
     StageTime,
     TrackReport,
+    Verdict,
     VerdictName,
 )
 
@@ -158,6 +160,17 @@ class ModelOut(Wire):
     crop_version: int
     calibration_id: str
 
+    @classmethod
+    def of(cls, model: ModelInfo) -> ModelOut:
+        """Convert what a model says of itself."""
+        return cls(
+            name=model.name,
+            version=model.version,
+            weights_sha256=model.weights_sha256,
+            crop_version=model.crop_version,
+            calibration_id=model.calibration_id,
+        )
+
 
 class StageOut(Wire):
     stage: str
@@ -189,8 +202,8 @@ class Timeline(Wire):
     rows: list[TimelineRow]
 
 
-class AnalysisResult(Wire):
-    """The judgement of one piece of media."""
+class VerdictOut(Wire):
+    """What was found, and on what."""
 
     verdict: VerdictName
     sentence: str
@@ -201,6 +214,26 @@ class AnalysisResult(Wire):
     coverage: CoverageOut
     segments: list[SegmentOut]
     tracks: list[TrackOut]
+
+    @classmethod
+    def of(cls, verdict: Verdict, calibration_id: str) -> VerdictOut:
+        """Convert a verdict that was reached by that calibration."""
+        return VerdictOut(
+            verdict=verdict.verdict,
+            sentence=verdict.sentence,
+            score=_score(verdict.score, calibration_id),
+            threshold=verdict.threshold,
+            target_fpr=verdict.target_fpr,
+            reasons=list(verdict.reasons),
+            coverage=_coverage(verdict.coverage),
+            segments=[_segment(segment, calibration_id) for segment in verdict.segments],
+            tracks=[_track(track, calibration_id) for track in verdict.tracks],
+        )
+
+
+class AnalysisResult(VerdictOut):
+    """The judgement of one piece of media."""
+
     models: list[ModelOut]
     media: MediaOut
     time: TimeOut
@@ -210,27 +243,10 @@ class AnalysisResult(Wire):
     @classmethod
     def from_report(cls, report: AnalysisReport, *, sha256: str | None = None) -> AnalysisResult:
         """Convert a finished analysis; `sha256` is the digest of the media's bytes where the caller has it."""
-        verdict, media, counts, model = report.verdict, report.media, report.counts, report.model
-        calibration = model.calibration_id
+        media, counts, model = report.media, report.counts, report.model
         return cls(
-            verdict=verdict.verdict,
-            sentence=verdict.sentence,
-            score=_score(verdict.score, calibration),
-            threshold=verdict.threshold,
-            target_fpr=verdict.target_fpr,
-            reasons=list(verdict.reasons),
-            coverage=_coverage(verdict.coverage),
-            segments=[_segment(segment, calibration) for segment in verdict.segments],
-            tracks=[_track(track, calibration) for track in verdict.tracks],
-            models=[
-                ModelOut(
-                    name=model.name,
-                    version=model.version,
-                    weights_sha256=model.weights_sha256,
-                    crop_version=model.crop_version,
-                    calibration_id=calibration,
-                )
-            ],
+            **dict(VerdictOut.of(report.verdict, model.calibration_id)),
+            models=[ModelOut.of(model)],
             media=MediaOut(
                 sha256=sha256,
                 container=media.container,
@@ -257,7 +273,7 @@ def timeline(report: AnalysisReport) -> Timeline:
         time_base=(base.numerator, base.denominator),
         threshold=report.verdict.threshold,
         frame_pts=list(report.frame_pts),
-        rows=[_row(score) for score in report.scores],
+        rows=[timeline_row(score) for score in report.scores],
     )
 
 
@@ -318,7 +334,8 @@ class AnalysisPage(Wire):
     next: str | None
 
 
-def _moment(pts: int, base: Fraction) -> Moment:
+def moment(pts: int, base: Fraction) -> Moment:
+    """Convert a point of media time."""
     return Moment(t=float(pts * base), pts=pts, time_base=(base.numerator, base.denominator))
 
 
@@ -340,8 +357,8 @@ def _coverage(coverage: Coverage) -> CoverageOut:
 
 def _segment(segment: Segment, calibration_id: str) -> SegmentOut:
     return SegmentOut(
-        start=_moment(segment.start_pts, segment.time_base),
-        end=_moment(segment.end_pts, segment.time_base),
+        start=moment(segment.start_pts, segment.time_base),
+        end=moment(segment.end_pts, segment.time_base),
         score=_score(segment.score, calibration_id),
         track_ids=list(segment.track_ids),
     )
@@ -350,14 +367,14 @@ def _segment(segment: Segment, calibration_id: str) -> SegmentOut:
 def _track(track: TrackReport, calibration_id: str) -> TrackOut:
     return TrackOut(
         id=track.id,
-        first=_moment(track.first_pts, track.time_base),
-        last=_moment(track.last_pts, track.time_base),
+        first=moment(track.first_pts, track.time_base),
+        last=moment(track.last_pts, track.time_base),
         observations=track.observations,
         judged=track.judged,
         score=_score(track.score, calibration_id),
         reason=track.reason,
         time_constants_s=track.time_constants_s,
-        crops=[CropOut(k=k, at=_moment(crop.pts, crop.time_base), p=crop.p) for k, crop in enumerate(track.crops)],
+        crops=[CropOut(k=k, at=moment(crop.pts, crop.time_base), p=crop.p) for k, crop in enumerate(track.crops)],
     )
 
 
@@ -365,7 +382,8 @@ def _stage(stage: StageTime) -> StageOut:
     return StageOut(stage=stage.stage, cpu_s=stage.cpu_s, calls=stage.calls)
 
 
-def _row(score: Score) -> TimelineRow:
+def timeline_row(score: Score) -> TimelineRow:
+    """Convert one face at one moment."""
     return TimelineRow(
         track=score.track,
         pts=score.pts,

@@ -6,15 +6,17 @@ Read once by `read_settings` and passed by hand; `app.py` takes it.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipelines.media import Limits
 from service.problems import ServiceError
+from service.url_policy import Network
 
 MIB = 1024**2
 GIB = 1024**3
@@ -26,6 +28,30 @@ class SettingsError(ServiceError):
     slug = "bad-settings"
     title = "The settings cannot be used"
     status = 500
+
+
+_Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamTerms:
+    """What live streams get of this machine, and how long one waits for its client."""
+
+    max_streams: Annotated[int, Field(ge=1, le=256)] = 64
+    """At once, those that wait for a lost client among them; the load may allow fewer."""
+    latency_s: _Seconds = 0.3
+    """From a picture's arrival to its score, for 95 of 100: beyond it all streams are looked at less often, then newcomers are refused."""
+    low_hz: Annotated[float, Field(gt=0)] = 4.0
+    """Looks a second that a stream gets at least."""
+    start_s: _Seconds = 10.0
+    """Until a connection has said `start`."""
+    idle_s: _Seconds = 30.0
+    """Without media."""
+    pause_s: _Seconds = 600.0
+    resume_s: _Seconds = 60.0
+    """How long the session of a lost client is kept, and that of one that ended."""
+    drain_s: _Seconds = 10.0
+    """How long events may wait for a client that does not read."""
 
 
 def _default_data_dir() -> Path:
@@ -42,6 +68,9 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="TCP port; 0 takes a free one.")
     allowed_hosts: tuple[str, ...] = Field((), description="Host names a request may ask for; empty: loopback names while on loopback.")
     data_dir: Path = Field(default_factory=_default_data_dir, description="Holds the database and one directory for each analysis.")
+    database_url: SecretStr | None = Field(
+        None, description="postgresql://user:password@host/name for several replicas; SQLite in the data directory when empty."
+    )
     max_upload_bytes: int = Field(2 * GIB, ge=1, description="Largest media accepted, in bytes.")
     min_free_bytes: int = Field(256 * MIB, ge=0, description="Uploads are refused while the disk has less than this left, in bytes.")
     max_wait_s: float = Field(300.0, ge=0, description="Cap of `Prefer: wait=N`, in seconds.")
@@ -51,7 +80,11 @@ class Settings(BaseSettings):
     workers: int = Field(1, ge=1, le=16, description="Analyses that run at the same time.")
     drain_notice_s: float = Field(0.0, ge=0, description="Seconds between not being ready and closing, for a load balancer to notice.")
     traces_endpoint: str | None = Field(None, description="OTLP collector (`http://host:4318`) that traces are sent to; empty: none.")
+    camera_networks: tuple[Network, ...] = Field(
+        ("public",), description="Where URLs may point: networks, and `public` for every address of the internet."
+    )
     limits: Limits = Field(default_factory=Limits, description="What one untrusted file may ask of this machine.")
+    streams: StreamTerms = Field(default_factory=StreamTerms, description="What live streams get of this machine.")
 
     @property
     def is_loopback(self) -> bool:

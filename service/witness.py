@@ -64,8 +64,8 @@ class SeenRequest:
 
     @property
     def method(self) -> str:
-        """A method that HTTP knows, or `other`."""
-        method = self._scope["method"]
+        """A method that HTTP knows, or `other`; a WebSocket begins as a GET."""
+        method = self._scope.get("method", "GET")
         return method if method in METHODS else UNKNOWN
 
     @property
@@ -120,7 +120,7 @@ class Witness:
     @contextmanager
     def request(self, scope: Scope, headers: Headers, request_id: str) -> Iterator[SeenRequest]:
         """See a request; whoever answers it says when the answer begins. Log lines written inside have `request_id` and `trace`."""
-        attributes = {"http.request.method": scope["method"], "url.path": scope["path"], "request_id": request_id}
+        attributes = {"http.request.method": scope.get("method", "GET"), "url.path": scope["path"], "request_id": request_id}
         with (
             self.tracer.start_as_current_span(
                 "request", context=extract(headers), kind=SpanKind.SERVER, attributes=attributes, record_exception=False

@@ -80,6 +80,37 @@ def test_a_live_stream_scores_as_a_file_does(model: Model, engines: Engines) -> 
     assert (engines.seated, engines.counts[0].memories) == (0, 0)
 
 
+def test_a_patient_stream_looks_at_every_frame_however_fast_they_come(model: Model) -> None:
+    frames = [Frame(face_frame(i / 12), round(1000 * i / 12), MS, shift=7) for i in range(24)]
+    controller = LoadController(LoadTargets(latency_s=1e6))
+    with Engines([model], engines_each=1, controller=controller) as engines:
+        controller._hz = 4.0
+        stream = LiveStream(engines, patient=True)
+
+        def feed(stream: LiveStream) -> None:
+            for frame in frames:
+                assert stream.offer(frame)
+
+        _, events = watched(stream, feed)
+    analysis = Analysis(model)
+    for frame in frames:
+        analysis.push(frame)
+    scored = [event for event in events if isinstance(event, Scored)]
+    assert len(scored) == len(events) == 24 and stream.counts.passed_over == stream.counts.shed == 0
+    assert [score for event in scored for score in event.scores] == analysis.scores
+    assert {(event.shift, event.provenance) for event in scored} == {(7, "container")}
+
+
+def test_a_giver_that_a_patient_stream_holds_back_is_let_go_when_it_ends(engines: Engines) -> None:
+    with LiveStream(engines, patient=True) as stream, ThreadPoolExecutor(1) as threads:
+        assert stream.offer(Frame(empty_frame(0), 0, MS))
+        held = threads.submit(stream.offer, Frame(empty_frame(0), 1, MS))
+        with pytest.raises(TimeoutError):
+            held.result(0.1)
+        stream.end()
+        assert held.result(5) is False
+
+
 def test_the_newest_frame_counts_and_every_one_passed_over_is_told(engines: Engines) -> None:
     frames = [Frame(face_frame(i / 30), round(1000 * i / 30), MS) for i in range(90)]
 

@@ -12,11 +12,22 @@ import pytest
 import uvicorn
 
 from pipelines.analysis import Model, load_model
-from service.app import create_app
+from service.app import create_app, server_config
 from service.settings import Settings
 from tests.clips import face_clip
+from tests.postgres import Cluster, cluster
+from tests.support import require
 
 Serve = Callable[[Settings], AbstractContextManager[httpx.Client]]
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A PostgreSQL server of the tests' own; `create` gives an empty database."""
+    programs = require("postgresql")
+    assert programs is not None
+    with cluster(programs) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +60,7 @@ def serve(model: Model) -> Serve:
 
     @contextmanager
     def start(settings: Settings) -> Iterator[httpx.Client]:
-        server = uvicorn.Server(uvicorn.Config(create_app(settings, model), port=0, log_config=None, lifespan="on"))
+        server = uvicorn.Server(server_config(create_app(settings, model)))
         thread = threading.Thread(target=server.run, name="server")
         thread.start()
         try:

@@ -209,12 +209,13 @@ def test_version_doctor_and_help() -> None:
     assert "decoded in a child of its own" in doctor.stdout
     assert "weights" in doctor.stdout and "matches" in doctor.stdout
     helped = run("--help")
-    for command in ("detect", "serve", "train", "evaluate", "openapi", "doctor", "bench"):
+    for command in ("detect", "serve", "train", "evaluate", "openapi", "asyncapi", "doctor", "bench"):
         assert command in helped.stdout
 
 
-def test_the_committed_openapi_document_is_current() -> None:
-    assert run("openapi", "--check").returncode == 0
+@pytest.mark.parametrize("document", ["openapi", "asyncapi"])
+def test_the_committed_documents_are_current(document: str) -> None:
+    assert run(document, "--check").returncode == 0
 
 
 def test_evaluate_names_what_is_missing(tmp_path: Path) -> None:

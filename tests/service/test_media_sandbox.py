@@ -446,7 +446,7 @@ from pipelines.media import Limits
 from service.media_lock import lock_up
 from service.media_wire import Request
 victim = int(sys.argv[1])
-started = lock_up(Request(url=None, name="x", hz=None, limits=Limits(), closely=None), files=64)
+started, _ = lock_up(Request(url=None, name="x", hz=None, limits=Limits(), closely=None), files=64)
 def can(what):
     try:
         what()
