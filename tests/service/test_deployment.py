@@ -32,8 +32,8 @@ DOCKER = ROOT / "docker"
 KUBERNETES = DOCKER / "kubernetes"
 KUBERNETES_VERSION = "1.31"
 OF_OTHERS = {"TriggerAuthentication", "ScaledObject", "Kustomization"}
-# Durable jobs bring these settings; until then a replica refuses to start with a name that it does not know.
-TO_COME = {"UNDERCURRENT_DATABASE_URL", "UNDERCURRENT_STORE_URL"}
+# Object storage brings this setting; until then replicas keep media in directories of their own.
+TO_COME = {"UNDERCURRENT_STORE_URL"}
 
 Mapping = dict[str, Any]
 
@@ -154,6 +154,14 @@ def test_what_compose_mounts_and_waits_for_is_there() -> None:
         for other, how in service.get("depends_on", {}).items():
             has_check = "healthcheck" in file["services"][other] or file["services"][other]["image"].startswith("undercurrent:")
             assert has_check or how["condition"] == "service_completed_successfully", (name, other)
+    settings = Settings(camera_networks=json.loads(file["services"]["undercurrent-1"]["environment"]["UNDERCURRENT_CAMERA_NETWORKS"]))
+    subnet = file["networks"]["cameras"]["ipam"]["config"][0]["subnet"]
+    assert subnet in map(str, settings.camera_networks) and file["services"]["mediamtx"]["networks"] == ["cameras"]
+    assert [name for name, one in file["services"].items() if "cameras" in one.get("networks", [])] == [
+        "undercurrent-1",
+        "undercurrent-2",
+        "mediamtx",
+    ]
     assert file["networks"]["back"]["internal"] and file["services"]["postgres"]["networks"] == ["back"]
 
 
