@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 # What a command is given beside its defaults: make test ARGS='tests/models -x'
 ARGS =
 
+# What the image is for: cpu or cuda.
+TARGET = cpu
+
 # Only what is said on make's own command line is passed on: some shells export HOST with another meaning.
 SERVE = $(if $(filter command,$(origin HOST)),--host $(HOST)) $(if $(filter command,$(origin PORT)),--port $(PORT))
 
@@ -35,8 +38,8 @@ check: $(VENV)/dev.stamp ## format, lint, import contracts, types, stale files, 
 bench: $(VENV)/dev.stamp ## measure the numbers of the README on this machine
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks $(ARGS)
 
-image: ## build the container image (CPU only: make image ARGS='--build-arg TORCH_INDEX=URL of CPU wheels')
-	docker build --tag undercurrent $(ARGS) .
+image: ## build the container image (TARGET=cpu or cuda; ARGS='--build-arg TORCH_INDEX=URL of CPU wheels' makes it small)
+	docker build --target $(TARGET) --tag undercurrent:$(TARGET) $(ARGS) .
 
 clean: ## remove .venv and everything that tools left behind
 	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

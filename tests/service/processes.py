@@ -20,7 +20,7 @@ import pytest
 
 from tests.support import ROOT
 
-START_S = 60.0
+START_S = 180.0
 
 
 @dataclass(frozen=True)

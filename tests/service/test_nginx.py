@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import subprocess
 import threading
@@ -14,13 +13,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from websockets.asyncio.client import connect
-from websockets.asyncio.server import ServerConnection
-from websockets.asyncio.server import serve as serve_websocket
-from websockets.exceptions import ConnectionClosedError
 
+from service.media_header import MediaKind
 from tests.service.conftest import assert_problem, upload
 from tests.service.processes import Serving, free_port, serving
+from tests.service.streaming import Talk, pictures_of, talk
 from tests.service.test_analyses import events
 from tests.support import ROOT, require
 
@@ -157,23 +154,30 @@ def test_a_replica_that_leaves_or_dies_costs_no_request(pair: tuple[Serving, Ser
             assert set(statuses) == {200} and statuses[200] > 100, (sign, statuses)
 
 
-async def test_web_sockets_go_through_and_so_does_why_they_were_closed(tmp_path: Path) -> None:
-    async def replica(connection: ServerConnection) -> None:
-        async for message in connection:
-            if message == "leave":
-                await connection.close(1012, "resume elsewhere")
-                return
-            await connection.send(message)
+async def test_a_live_stream_hears_that_its_replica_leaves_and_goes_on_at_the_other(
+    pair: tuple[Serving, Serving], clip: Path, tmp_path: Path
+) -> None:
+    images, stamps = pictures_of(clip)
 
-    async with serve_websocket(replica, "127.0.0.1", 0, subprotocols=["undercurrent.v1"]) as server:  # type: ignore[list-item]
-        port = server.sockets[0].getsockname()[1]
-        with nginx(tmp_path, port, port) as client:
-            address = f"ws://{client.base_url.netloc.decode()}/v1/stream"
-            async with connect(address, subprotocols=["undercurrent.v1"]) as socket:  # type: ignore[list-item]
-                assert socket.subprotocol == "undercurrent.v1"
-                await socket.send(b"\x00" * 300_000)
-                assert await asyncio.wait_for(socket.recv(), 10) == b"\x00" * 300_000
-                await socket.send("leave")
-                with pytest.raises(ConnectionClosedError) as closed:
-                    await asyncio.wait_for(socket.recv(), 10)
-    assert closed.value.rcvd is not None and (closed.value.rcvd.code, closed.value.rcvd.reason) == (1012, "resume elsewhere")
+    async def begin(it: Talk) -> None:
+        await it.say("start", mode="frames", codec="jpeg", pace="every")
+        await it.until("ready")
+        await it.feed(MediaKind.JPEG, images[:24], stamps)
+        await it.until("score")
+
+    with serving(tmp_path) as leaving, nginx(tmp_path, leaving.port, leaving.port) as client:
+        async with talk(client, open_timeout=60) as it:
+            await begin(it)
+            leaving.process.send_signal(signal.SIGTERM)
+            end = await it.until("end")
+            assert (end["reason"], await it.closed()) == ("draining", 1012)
+            assert end["verdict"] is not None, "what was seen is not lost"
+        assert leaving.process.wait(20) == -signal.SIGTERM
+        (tmp_path / "after").mkdir()
+        with nginx(tmp_path / "after", leaving.port, pair[1].port) as left:
+            for _ in range(2):  # whichever of the two nginx would have chosen
+                async with talk(left, open_timeout=60) as again:
+                    await begin(again)
+                    await again.say("stop")
+                    await again.until("end")
+                    assert await again.closed() == 1000
