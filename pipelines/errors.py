@@ -6,6 +6,7 @@
     |   |-- NotAFile              a directory, socket or device
     |   |-- EmptySource           zero bytes
     |   |-- SourceUnreachable     a URL that does not answer, or answers with an error; may be better later
+    |   |   |-- SourceSilent        it was connected to, and showed nothing for too long
     |   |   `-- SourceRefused       it answers that it does not know, or does not serve, whoever asks
     |   |-- UrlNotAllowed         a URL to where this service may not go, or that leads there
     |   |-- UnsupportedMedia      text, playlist, unknown or refused container
@@ -67,6 +68,11 @@ class EmptySource(SourceError):
 class SourceUnreachable(SourceError):
     slug = "source-unreachable"
     title = "The URL cannot be reached"
+
+
+class SourceSilent(SourceUnreachable):
+    slug = "source-silent"
+    title = "The camera shows nothing"
 
 
 class SourceRefused(SourceUnreachable):

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from pipelines.clock import Mark
-from pipelines.errors import DecodeError, PipelineError, SourceRefused, SourceUnreachable
+from pipelines.errors import DecodeError, PipelineError, SourceRefused, SourceSilent, SourceUnreachable
 from pipelines.media import Frame, Limits
 from service.backoff import OpenLimiter, full_jitter
 from service.media_sandbox import MediaSandbox, SandboxedFrames
@@ -154,7 +154,7 @@ class LiveSource:
                     code = "disconnected"
                     error: PipelineError = SourceUnreachable("The camera went away.", expected="pictures", got="an end")
                 except _Silent:
-                    code, error = "stalled", SourceUnreachable("The camera fell silent.", expected="pictures", got="none")
+                    code, error = "stalled", SourceSilent("The camera fell silent.", expected="pictures", got="none")
                 except SourceRefused:
                     raise
                 except PASSING as refusal:
