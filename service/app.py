@@ -23,6 +23,7 @@ from service.boundary import Boundary
 from service.database import Database
 from service.jobs import Jobs
 from service.media_sandbox import MediaSandbox
+from service.picture_source import OpenCamera
 from service.problems import ServiceError
 from service.rooms import ServiceRooms
 from service.settings import Settings
@@ -62,18 +63,19 @@ class AddressNotFree(ServiceError):
     status = 500
 
 
-def create_app(settings: Settings, model: Model | None = None) -> FastAPI:
+def create_app(settings: Settings, model: Model | None = None, open_camera: OpenCamera | None = None) -> FastAPI:
     """The application; what it owns is opened when it starts and closed when it stops.
 
     Args:
         settings: see `read_settings`.
         model: a loaded model to judge with; None loads `settings.weights` at start-up.
+        open_camera: connects live streams to cameras; None: they bring their own pictures.
     """
-    return _application(settings, lambda: open_rooms(settings, model))
+    return _application(settings, lambda: open_rooms(settings, model, open_camera))
 
 
 @asynccontextmanager
-async def open_rooms(settings: Settings, model: Model | None = None) -> AsyncIterator[ServiceRooms]:
+async def open_rooms(settings: Settings, model: Model | None = None, open_camera: OpenCamera | None = None) -> AsyncIterator[ServiceRooms]:
     """Open everything that a service owns and start its workers; close it all, in reverse, at the end.
 
     Raises:
@@ -91,7 +93,7 @@ async def open_rooms(settings: Settings, model: Model | None = None) -> AsyncIte
         stack.push_async_callback(jobs.close)
         # Warm before anybody can ask.
         engines = await asyncio.to_thread(stack.enter_context, Engines([model], controller=LoadController(_targets(settings))))
-        live = Streams(settings, engines, sandbox.reader, open_camera=None)
+        live = Streams(settings, engines, sandbox.reader, open_camera)
         stack.push_async_callback(live.drain, 0.0)
         await jobs.start()
         yield ServiceRooms(settings, database, storage, jobs, sandbox, live)

@@ -26,6 +26,7 @@ class Ready(Wire):
     status: Literal["ready"] = "ready"
     queued: int
     running: int
+    streams: int
     disk_free_bytes: int
 
 
@@ -47,4 +48,9 @@ async def readyz(rooms: Rooms) -> Ready:
     free, least = rooms.storage.free_bytes, rooms.settings.min_free_bytes
     if free < least:
         raise NotReady("The disk is nearly full.", expected=f"{least:,} bytes free", got=f"{free:,}")
-    return Ready(queued=await rooms.database.count("queued"), running=await rooms.database.count("running"), disk_free_bytes=free)
+    return Ready(
+        queued=await rooms.database.count("queued"),
+        running=await rooms.database.count("running"),
+        streams=rooms.streams.running,
+        disk_free_bytes=free,
+    )

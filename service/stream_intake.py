@@ -125,7 +125,9 @@ class Intake:
     def _over_credit(self) -> Dropped:
         self._abuse += 1
         if self._abuse >= ABUSE:
-            raise OverCredit("Media was sent beyond the credit again and again.", expected="to wait for `credit`", got=f"{ABUSE} pieces more")
+            raise OverCredit(
+                "Media was sent beyond the credit again and again.", expected="to wait for `credit`", got=f"{ABUSE} pieces more"
+            )
         if self._codec is None:
             self._missing = True
         else:

@@ -13,10 +13,11 @@ import uvicorn
 
 from pipelines.analysis import Model, load_model
 from service.app import create_app, server_config
+from service.picture_source import OpenCamera
 from service.settings import Settings
 from tests.clips import face_clip
 
-Serve = Callable[[Settings], AbstractContextManager[httpx.Client]]
+Serve = Callable[..., AbstractContextManager[httpx.Client]]
 
 
 @pytest.fixture(scope="session")
@@ -48,8 +49,8 @@ def serve(model: Model) -> Serve:
     """Start a service; the client's `base_url` is where it listens."""
 
     @contextmanager
-    def start(settings: Settings) -> Iterator[httpx.Client]:
-        server = uvicorn.Server(server_config(create_app(settings, model)))
+    def start(settings: Settings, open_camera: OpenCamera | None = None) -> Iterator[httpx.Client]:
+        server = uvicorn.Server(server_config(create_app(settings, model, open_camera)))
         thread = threading.Thread(target=server.run, name="server")
         thread.start()
         try:

@@ -122,7 +122,10 @@ def stream_url(client: httpx.Client) -> str:
 async def talk(client: httpx.Client, *, protocols: tuple[str, ...] = (SUBPROTOCOL,), **how: Any) -> AsyncIterator[Talk]:
     """Connect to the service of `client`."""
     spoken = [Subprotocol(name) for name in protocols]
-    async with connect(stream_url(client), subprotocols=spoken or None, compression=None, max_size=None, **how) as socket, Talk(socket) as it:
+    async with (
+        connect(stream_url(client), subprotocols=spoken or None, compression=None, max_size=None, **how) as socket,
+        Talk(socket) as it,
+    ):
         yield it
 
 
