@@ -32,7 +32,7 @@ from service.streams import Streams
 from service.telemetry import configure_logging
 
 SHUTDOWN_GRACE_S = 3
-"""How long a download may go on after SIGTERM, and live clients may take to read their end; listeners and waiting requests are let go at once."""
+"""How long a download may go on after SIGTERM, and live clients may take to read their end; who only listens or waits is let go at once."""
 DESCRIPTION = """\
 Send a video; learn how strongly the motion of each face through real time contradicts what a camera films.
 

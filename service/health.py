@@ -38,7 +38,10 @@ async def livez() -> Alive:
 
 @router.get("/readyz", responses=documented(503))
 async def readyz(rooms: Rooms) -> Ready:
-    """Whether the database can be written, the disk has room and the service is not stopping. The model is loaded and warm before the port answers."""
+    """Whether the database can be written, the disk has room and the service is not stopping.
+
+    The model is loaded and warm before the port answers.
+    """
     if rooms.jobs.draining:
         raise NotReady("The service is stopping.", expected="a running service", got="a stopping one")
     try:

@@ -1,7 +1,7 @@
 """What a client sends of media: header and payload come in, bytes for the decoder go into its feed, and the credit is kept.
 
-Owned by `stream_session.py`, on the event loop. A piece beyond the credit is dropped. Of single pictures the next one is as good; but a chunk
-of a container cannot be missed, so those after a dropped one are dropped too, until it is sent again.
+Owned by `stream_session.py`, on the event loop. A piece beyond the credit is dropped. Of single pictures the next one is as good; but a
+chunk of a container cannot be missed, so those after a dropped one are dropped too, until it is sent again.
 """
 
 from __future__ import annotations

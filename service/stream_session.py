@@ -1,4 +1,4 @@
-"""One live stream from its `start` to its `end`: Frames of a source go into a LiveStream, what comes of them goes into the Outbox as events.
+"""One live stream from its `start` to its `end`: Frames of a source go into a LiveStream, what comes of them into the Outbox as events.
 
 Made by `streams.py`; lives on without a connection for a minute, so that a client may come back. Two threads work for it, one that reads
 frames and one that judges them; all else happens on the event loop.

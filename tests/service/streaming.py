@@ -1,4 +1,4 @@
-"""A plain client of a live stream for tests, and media to send: a real WebSocket to a real server; every event is kept, no rule is hidden."""
+"""A plain client of a live stream for tests, and media to send: a real WebSocket to a real server, every event kept, no rule hidden."""
 
 from __future__ import annotations
 

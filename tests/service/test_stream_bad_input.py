@@ -356,7 +356,7 @@ async def test_a_hundred_connections_in_a_second(serve: Serve, settings: Setting
     with serve(with_terms(settings, resume_s=0.5)) as client:
 
         async def one() -> tuple[int | None, list[str]]:
-            async with talk(client, open_timeout=30) as it:
+            async with talk(client) as it:
                 await it.say("start", mode="container")
                 while not it.events:
                     await asyncio.sleep(0.02)
