@@ -279,6 +279,7 @@ class Analysis:
             ),
             dt=dt,
             surprise=None if dt is None else remembered.surprise / float(calibrator.surprise_unit),
+            artefact=impression.artefact,
             boundary=impression.boundary,
         )
 
@@ -314,6 +315,7 @@ class Analysis:
             surprise=judged.surprise if judged else None,
             reason=reason,
             flags=tuple(sorted(frame.flags)),
+            artefact=judged.artefact if judged else None,
         )
 
 
@@ -324,6 +326,8 @@ class Judged:
     moment: Moment
     dt: float | None
     surprise: float | None
+    artefact: float
+    """The encoder's log-odds of this look alone."""
     boundary: Image
 
 

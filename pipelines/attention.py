@@ -1,7 +1,7 @@
 """Attention: what a stream's faces have shown in, how often to look at it out, at no more work over time than a fixed rate.
 
-A stream that shows nothing new is looked at less often than its due, and what that saves is spent when it shows something. Whatever the
-rate, the memory is told the true dt, so looking more often says more and means nothing else. Passive; one for each stream.
+A stream that shows nothing new is looked at less often than its due, and what that saves is spent when a face of it leaves its own past.
+Whatever the rate, the memory is told the true dt, so looking more often says more and means nothing else. Passive; one a stream.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from pipelines.change import SURE, Change
 from pipelines.verdict import Score
 
 CALM_SHARE: Final = 0.5
@@ -17,10 +18,10 @@ MOST_SHARE: Final = 2.5
 """Of its due that a stirred one gets, while it has savings."""
 SAVINGS_S: Final = 20.0
 """Seconds of its due that a stream may save up."""
-STIRRED: Final = 1.5
-"""Surprise, running mean, in units of what real faces do, at which a stream is stirred."""
 HELD_S: Final = 1.0
-"""It stays stirred for so long after the last sign."""
+"""It stays stirred for so long after the last sign. Surprise is none: every turn of a head has it."""
+LEFT_S: Final = 60.0
+"""A face that was not judged for so long is forgotten."""
 
 
 class Attention:
@@ -28,15 +29,15 @@ class Attention:
 
     Args:
         native_hz: frames a second that the source has; None where it does not say.
-        doubt_logit: log-odds at which a face is suspicious.
     """
 
-    def __init__(self, *, doubt_logit: float, native_hz: float | None = None) -> None:
+    def __init__(self, *, native_hz: float | None = None) -> None:
         self._native_hz = native_hz or float("inf")
-        self._doubt = doubt_logit
         self._savings = 0.0
         self._last_t: float | None = None
         self._stirred_until = -float("inf")
+        self._changes: dict[int, tuple[Change, float]] = {}
+        """Of each face, and when it was last judged."""
 
     def saw(self, t: float, scores: Sequence[Score], due_hz: float) -> None:
         """A frame was looked at; `due_hz` is the rate that this stream is due."""
@@ -44,8 +45,10 @@ class Attention:
             earned = (t - self._last_t) * due_hz
             self._savings = min(SAVINGS_S * due_hz, max(0.0, self._savings + earned - 1))
         self._last_t = t
-        if any(self._stirs(score) for score in scores):
-            self._stirred_until = t + HELD_S
+        for score in scores:
+            if score.artefact is not None and self._change(score.track, t).saw(t, score.artefact) > SURE:
+                self._stirred_until = t + HELD_S
+        self._changes = {track: kept for track, kept in self._changes.items() if t - kept[1] < LEFT_S}
 
     def hz(self, due_hz: float) -> float:
         """How often to look from now on."""
@@ -55,5 +58,7 @@ class Attention:
             wanted = CALM_SHARE * due_hz if self._savings < SAVINGS_S * due_hz - 1 else due_hz
         return min(self._native_hz, wanted)
 
-    def _stirs(self, score: Score) -> bool:
-        return (score.surprise or 0.0) > STIRRED or (score.logit is not None and score.logit > self._doubt)
+    def _change(self, track: int, t: float) -> Change:
+        change = self._changes[track][0] if track in self._changes else Change()
+        self._changes[track] = change, t
+        return change

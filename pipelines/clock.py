@@ -58,10 +58,21 @@ class Arrival:
     """UTC of stamp 0 as the sender reported it by RTCP; None until it has."""
 
 
-class MediaClock:
-    """Keeps one timeline over one or more sessions of a source."""
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Where a timeline stands after a picture: all that a clock elsewhere needs to go on from there."""
 
-    def __init__(self) -> None:
+    pts: int
+    shift: int
+    epoch: int
+    time_base: Fraction
+    arrival: Arrival | None
+
+
+class MediaClock:
+    """Keeps one timeline over one or more sessions of a source; `after` is the last picture of those that another clock kept."""
+
+    def __init__(self, after: Mark | None = None) -> None:
         self.epoch = 0
         self.wraps = 0
         self.time_base: Fraction | None = None
@@ -76,6 +87,9 @@ class MediaClock:
         self._usual: int | None = None
         self._arrival: Arrival | None = None
         self._rejoining = False
+        if after is not None:
+            self.epoch, self.time_base, self._arrival = after.epoch, after.time_base, after.arrival
+            self._last, self._shift = after.pts, after.shift
 
     def join(self, time_base: Fraction, *, wrap_bits: int | None, jumps: bool) -> None:
         """Begin a session: `wrap_bits` wide stamps in ticks of `time_base`; `jumps` if one source may hold several timelines.

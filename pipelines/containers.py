@@ -32,6 +32,7 @@ from pipelines.errors import (
     SourceUnreachable,
     StillImage,
     UnsupportedMedia,
+    UrlNotAllowed,
 )
 from pipelines.media import Limits
 
@@ -81,17 +82,17 @@ class Opened:
         self.closing.close()
 
 
-def open_source(source: Source, limits: Limits, *, hwaccel: str | None = None, known_as: str | None = None) -> Opened:
-    """Open `source` and choose its largest video stream; messages call it `known_as`.
+def open_source(source: Source, limits: Limits, *, hwaccel: str | None = None, live: bool = False, known_as: str | None = None) -> Opened:
+    """Open `source` and choose its largest video stream; messages call it `known_as`. A URL may be said to be `live`; RTSP is.
 
     Raises:
         SourceError: see the tree in `errors.py`.
     """
     with ExitStack() as closing:
-        name, size, live, feed = "the byte feed", None, False, None
+        name, size, filmed, feed = "the byte feed", None, False, None
         if isinstance(source, str | os.PathLike) and "://" in os.fspath(source):
             url = os.fspath(source)
-            name, live = _shown(url), url.lower().startswith("rtsp")
+            name, filmed = _shown(url), live or url.lower().startswith("rtsp")
             options = _url_options(url, limits)
         elif isinstance(source, str | os.PathLike):
             path = Path(source)
@@ -112,7 +113,7 @@ def open_source(source: Source, limits: Limits, *, hwaccel: str | None = None, k
         if container.metadata.get("major_brand", "").strip() in STILL_BRANDS:
             raise StillImage(f"{name} is a picture.", expected="a video", got="a still image")
         stream = _video_stream(container, limits, name, url=feed is None)
-        return Opened(container, stream, feed, name, size, live, backend, closing.pop_all(), *_declared(container, stream))
+        return Opened(container, stream, feed, name, size, filmed, backend, closing.pop_all(), *_declared(container, stream))
     raise AssertionError("ExitStack swallows nothing")
 
 
@@ -126,7 +127,7 @@ def _url_options(url: str, limits: Limits) -> dict[str, str]:
             formats = f"hls,{FORMATS}" if playlist else FORMATS
             # A redirect could lead to an address that nobody checked.
             return {
-                "protocol_whitelist": "http,https,tcp,tls" + (",crypto" if playlist else ""),
+                "protocol_whitelist": "http,https,tcp,tls,httpproxy" + (",crypto" if playlist else ""),
                 "format_whitelist": formats,
                 "max_redirects": "0",
                 "timeout": wait_us,
@@ -137,7 +138,8 @@ def _url_options(url: str, limits: Limits) -> dict[str, str]:
                 "rtsp_transport": "tcp",
                 # With sound beside it, FFmpeg moves the picture's stamps at every sender report.
                 "allowed_media_types": "video",
-                "protocol_whitelist": "rtsp,rtp,udp,tcp" + (",tls" if parts.scheme.lower() == "rtsps" else ""),
+                # Without rtsp itself: the server is asked by the demuxer, and a redirect (302) would be opened by name.
+                "protocol_whitelist": "rtp,udp,tcp" + (",tls,httpproxy" if parts.scheme.lower() == "rtsps" else ""),
                 "format_whitelist": f"rtsp,rtp,sdp,{FORMATS}",
                 "timeout": wait_us,
                 "analyzeduration": "500000",
@@ -168,6 +170,8 @@ def _open_container(
         # Not `from error`: its text is the whole URL, credentials and all, and tracebacks are logged.
         if isinstance(error, av.error.InvalidDataError) and not what.lower().startswith("rtsp"):
             raise _refused_format(None, name, error) from None
+        if isinstance(error, av.error.ArgumentError) and isinstance(what, str) and what.lower().startswith("rtsp"):
+            raise UrlNotAllowed(f"{name} leads elsewhere, and is not followed.", expected="a stream", got="a redirect") from None
         kind = SourceRefused if isinstance(error, PERMANENT) else SourceUnreachable
         raise kind(f"{name} cannot be reached.", expected="a URL that answers with a video", got=plain(error)) from None
 

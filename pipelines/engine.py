@@ -19,7 +19,7 @@ from pipelines.errors import EngineClosed, ModelFailed, Overloaded
 from pipelines.inference import Impression, Inference, Look
 from pipelines.load import LoadController
 from pipelines.model import Model
-from pipelines.profile import StageClock
+from pipelines.profile import StageClock, StageTotal
 from pipelines.tracks import MAX_TRACKS
 
 SEATS: Final = 256
@@ -51,6 +51,18 @@ class EngineCounts:
     seats: int
     memories: int
 
+    def __add__(self, other: EngineCounts) -> EngineCounts:
+        """What two have done together."""
+        largest = max(self.largest, other.largest)
+        return EngineCounts(
+            self.batches + other.batches,
+            self.rows + other.rows,
+            self.failed + other.failed,
+            largest,
+            self.seats + other.seats,
+            self.memories + other.memories,
+        )
+
 
 class Engine:
     """A thread that judges for its seats. A context manager: leaving it answers whoever waits with EngineClosed.
@@ -59,11 +71,18 @@ class Engine:
         model: judges; its device decides how batches are made.
         seats: streams at once.
         window_s: seconds to wait for others before a batch begins; None takes WINDOW_S on a GPU, nothing on a CPU.
+        spent: where its thread's CPU seconds are added up.
         now: the monotonic clock.
     """
 
     def __init__(
-        self, model: Model, *, seats: int = SEATS, window_s: float | None = None, now: Callable[[], float] = time.monotonic
+        self,
+        model: Model,
+        *,
+        seats: int = SEATS,
+        window_s: float | None = None,
+        spent: StageTotal | None = None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.model = model
         on_cpu = model.device.type == "cpu"
@@ -72,7 +91,7 @@ class Engine:
         self._rows = 1 if on_cpu and not self._window_s else BATCH_ROWS
         self._now, self._most = now, seats
         # The engine's thread alone spends CPU time in the nets.
-        self.clock = StageClock(time.thread_time)
+        self.clock = StageClock(time.thread_time, total=spent)
         self._inference = Inference(model, capacity=seats * MAX_TRACKS, clock=self.clock)
         self._changed = threading.Condition()
         self._waiting: list[_Request] = []
@@ -251,6 +270,11 @@ class Engines:
         if not models:
             raise ValueError("Engines: expected at least one model, got none")
         self.controller = controller or LoadController()
+        self.spent = StageTotal()
+        """CPU seconds of the nets and of the streams at this door, whether or not they still run."""
+        self.refused = 0
+        """Streams for which there was no room."""
+        self._past = EngineCounts(0, 0, 0, 0, 0, 0)
         self._each = engines_each
         self._lock = threading.Lock()
         self._current: list[Engine] = []
@@ -277,9 +301,13 @@ class Engines:
             Overloaded: there is no room; it says when to ask again.
         """
         with self._lock:
-            self.controller.admit(self.seated)
-            self._retire()
-            return min(self._current, key=lambda engine: engine.seated).seat()
+            try:
+                self.controller.admit(self.seated)
+                self._retire()
+                return min(self._current, key=lambda engine: engine.seated).seat()
+            except Overloaded:
+                self.refused += 1
+                raise
 
     @property
     def seated(self) -> int:
@@ -291,6 +319,12 @@ class Engines:
         """What each Engine has done, those of earlier models last."""
         return [engine.counts for engine in (*self._current, *self._retired)]
 
+    @property
+    def total(self) -> EngineCounts:
+        """What all of them have done, those that are gone too: it never falls, but for seats and memories."""
+        with self._lock:
+            return sum(self.counts, self._past)
+
     def swap(self, models: Sequence[Model]) -> None:
         """Judge new streams by other models, once they are warm; streams that run end with the model that they began with."""
         started = self._started(models)
@@ -301,13 +335,16 @@ class Engines:
 
     def _started(self, models: Sequence[Model]) -> list[Engine]:
         with ExitStack() as failed:
-            started = [failed.enter_context(Engine(model)) for model in models for _ in range(self._each or _engines_for(model))]
+            started = [
+                failed.enter_context(Engine(model, spent=self.spent)) for model in models for _ in range(self._each or _engines_for(model))
+            ]
             failed.pop_all()
         return started
 
     def _retire(self) -> None:
         for engine in [engine for engine in self._retired if not engine.seated]:
             engine.close()
+            self._past += engine.counts
             self._retired.remove(engine)
 
 

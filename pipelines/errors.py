@@ -7,6 +7,7 @@
     |   |-- EmptySource           zero bytes
     |   |-- SourceUnreachable     a URL that does not answer, or answers with an error; may be better later
     |   |   `-- SourceRefused       it answers that it does not know, or does not serve, whoever asks
+    |   |-- UrlNotAllowed         a URL to where this service may not go, or that leads there
     |   |-- UnsupportedMedia      text, playlist, unknown or refused container
     |   |   `-- ManifestError         a list of media that cannot be used: malformed, one class, a person on both sides
     |   |       `-- MissingMedia        it names files that are not there
@@ -71,6 +72,11 @@ class SourceUnreachable(SourceError):
 class SourceRefused(SourceUnreachable):
     slug = "source-refused"
     title = "The URL refuses to serve"
+
+
+class UrlNotAllowed(SourceError):
+    slug = "url-not-allowed"
+    title = "The URL may not be opened"
 
 
 class UnsupportedMedia(SourceError):

@@ -34,6 +34,7 @@ from pipelines.time_report import Provenance, TimeKeeper, TimeReport
 WRAP_BITS: Final = {"mpegts": 33, "mpeg": 33, "hls": 33, "rtsp": 32, "rtp": 32}
 # One such source may hold several timelines, one after another: concatenated streams, advertisements, a restarted camera.
 SEVERAL_TIMELINES: Final = frozenset({"mpegts", "mpeg", "hls", "rtsp", "rtp", "flv"})
+RTP: Final = frozenset({"rtsp", "rtp"})
 # Where a picture that never came leaves no trace but a longer interval, and H.264 goes on decoding from the wrong one.
 LOSSY: Final = frozenset({"mpegts", "hls", "rtsp", "rtp"})
 BOTTOM_FIRST: Final = (3, 4)  # AV_FIELD_BB and _TB of FFmpeg's AVFieldOrder: by what is shown first, not by what is coded first
@@ -53,6 +54,7 @@ class _Held:
     place: Place
     flags: set[FrameFlag] = field(default_factory=set)
     dropped_before: int = 0
+    arrival: Arrival | None = None
 
 
 class FrameSource:
@@ -93,7 +95,7 @@ class FrameSource:
         kinds = frozenset(self.media.container.split(","))
         self._sampler, self._converter = Sampler(hz), Converter(pool, bottom_first=stream.codec_context.field_order in BOTTOM_FIRST)
         self._keeper = TimeKeeper(base, self.media.nominal_fps)
-        self._provenance: Provenance = "rtp" if opened.live else "container_cfr" if "avi" in kinds else "container"
+        self._provenance: Provenance = "rtp" if kinds & RTP else "container_cfr" if "avi" in kinds else "container"
         taint = Taint()
         self._decoder = Decoder(opened, limits=limits, counts=self.counts, closely=closely, now=now, pulse=pulse, hole=taint.hole)
         self._placing = Placing(
@@ -199,7 +201,7 @@ class FrameSource:
             self._carried |= self._breaks(place)
             self._saw(seen, place)
             if self._sampler.wants(place.pts, self.media.time_base):
-                held = _Held(seen.picture, place, self._carried | seen.flags, self._lost)
+                held = _Held(seen.picture, place, self._carried | seen.flags, self._lost, self._decoder.arrival)
                 self._carried, self._lost = set(), 0
                 if self._opened.live:
                     yield from self._shown(held)
@@ -229,6 +231,7 @@ class FrameSource:
             dropped_before=held.dropped_before,
             epoch=held.place.epoch,
             shift=held.place.shift,
+            arrival=held.arrival,
         )
 
     def _breaks(self, place: Place) -> set[FrameFlag]:
@@ -327,6 +330,7 @@ def read_frames(
     limits: Limits | None = None,
     closely: Collection[int] | None = None,
     hwaccel: str | None = None,
+    live: bool = False,
     clock: MediaClock | None = None,
     name: str | None = None,
     now: Callable[[], float] = time.monotonic,
@@ -340,6 +344,7 @@ def read_frames(
         closely: None decodes everything. Else only key pictures are (flag `sparse`), and the whole group after those whose stamp is in it:
             `()` for a first look at an archive, 8 times faster, then the stamps (`pts - shift`) of those worth a second (`triage.py`).
         hwaccel: hardware to decode with (`cuda`), where there is any; `media.decode_backend` says what it came to.
+        live: a URL's media is being filmed, so that each picture is wanted at once and the end is a disconnection; always so for RTSP.
         clock: of an earlier session of the same camera, so that the outage between becomes a real dt.
         name: what to call the source in messages; its own name without directories or credentials if None.
         now: the monotonic clock by which live packets arrive, in seconds; it bridges sessions, the model never sees it.
@@ -350,7 +355,7 @@ def read_frames(
         SourceError: it cannot be opened as video; see the tree in `errors.py`.
     """
     limits = limits or Limits()
-    opened = open_source(source, limits, hwaccel=hwaccel, known_as=name)
+    opened = open_source(source, limits, hwaccel=hwaccel, live=live, known_as=name)
     try:
         frames = FrameSource(
             opened, hz=hz, limits=limits, closely=closely, clock=clock or MediaClock(), now=now, pulse=pulse, pool=pool or ImagePool()

@@ -114,11 +114,10 @@ class LiveStream:
         self._controller, self._now = engines.controller, now
         self._seat = engines.seat()
         self.model = self._seat.engine.model
-        self.clock = StageClock(time.thread_time)
+        self.clock = StageClock(time.thread_time, total=engines.spent)
         self._analysis = Analysis(self.model, seat=self._seat, clock=self.clock, horizon_s=HORIZON_S)
         self._native_hz = native_hz
-        doubt = self.model.calibrator.doubt_logit
-        self._attention = Attention(doubt_logit=doubt, native_hz=native_hz) if attentive and not patient else None
+        self._attention = Attention(native_hz=native_hz) if attentive and not patient else None
         self._patient = patient
         self.counts = LiveCounts()
         self._changed = threading.Condition()
@@ -254,6 +253,7 @@ class LiveStream:
             return
         if n := int(self._left_out):
             self.counts.shed += n
+            self._controller.shed(n)
             self._left_out -= n
             tell(Shed(n, self._told_pts, self._looked.pts, self._looked.time_base))
         self._told_pts = self._looked.pts

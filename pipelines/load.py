@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import threading
 import time
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 from pipelines.errors import Overloaded
@@ -29,6 +31,25 @@ LATE_SHARE: Final = 0.1
 # So many newcomers may come at once, and so many a second after them: what they cost is only known when they are there.
 AT_ONCE: Final = 4
 A_SECOND: Final = 2.0
+
+
+# Finest around the target, which is what an operator wants to see kept.
+LATENCY_BOUNDS_S: Final = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadCounts:
+    """What became of the looks of all streams since the controller was made."""
+
+    scored: int
+    latency_sum_s: float
+    """Of all that were scored."""
+    within: tuple[int, ...]
+    """How many were scored within each of LATENCY_BOUNDS_S."""
+    missed: int
+    """Frames that a newer one overtook."""
+    shed: int
+    """Looks that the full rate would have had and nobody got, those of `missed` among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +79,9 @@ class LoadController:
         self._hz = self.targets.high_hz
         self._stock_at = now()
         self._tokens, self._tokens_at = float(AT_ONCE), now()
+        self._scored_in = [0] * (len(LATENCY_BOUNDS_S) + 1)
+        self._latency_sum_s = 0.0
+        self._missed = self._shed = 0
 
     @property
     def hz(self) -> float:
@@ -70,13 +94,30 @@ class LoadController:
         with self._lock:
             return _p95([took for _, took in self._seen if took is not None])
 
+    @property
+    def counts(self) -> LoadCounts:
+        """What it was told so far."""
+        with self._lock:
+            *within, scored = accumulate(self._scored_in)
+            return LoadCounts(scored, self._latency_sum_s, tuple(within), self._missed, self._shed)
+
     def scored(self, latency_s: float) -> None:
         """A frame was scored so many seconds after it arrived."""
-        self._note(latency_s)
+        with self._lock:
+            self._scored_in[bisect_left(LATENCY_BOUNDS_S, latency_s)] += 1
+            self._latency_sum_s += latency_s
+            self._note(latency_s)
 
     def missed(self) -> None:
         """A frame that was wanted came and was passed over, because a newer one came first."""
-        self._note(None)
+        with self._lock:
+            self._missed += 1
+            self._note(None)
+
+    def shed(self, looks: int) -> None:
+        """A stream was told of so many looks that it did not get."""
+        with self._lock:
+            self._shed += looks
 
     def admit(self, streams: int) -> None:
         """Take in another stream beside `streams`.
@@ -111,13 +152,12 @@ class LoadController:
             self._tokens -= 1
 
     def _note(self, latency_s: float | None) -> None:
-        with self._lock:
-            at = self._now()
-            self._seen.append((at, latency_s))
-            if at - self._stock_at >= TAKE_STOCK_S:
-                self._stock_at = at
-                self._forget(at)
-                self._take_stock()
+        at = self._now()
+        self._seen.append((at, latency_s))
+        if at - self._stock_at >= TAKE_STOCK_S:
+            self._stock_at = at
+            self._forget(at)
+            self._take_stock()
 
     def _forget(self, at: float) -> None:
         while self._seen and at - self._seen[0][0] > REMEMBER_S:

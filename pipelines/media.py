@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.byte_feed import Readable
+from pipelines.clock import Arrival, Mark
 from pipelines.time_report import Provenance, TimeReport
 
 FrameFlag = Literal["no_pts", "duplicate", "discontinuity", "gap", "corrupt", "tainted", "partial", "sparse"]
@@ -44,6 +45,13 @@ class Frame:
     """How often the timeline was broken and bridged before this Frame."""
     shift: int = 0
     """Ticks that bridging and unwrapping added: `pts - shift` is the stamp that the source itself gave."""
+    arrival: Arrival | None = None
+    """Of a live picture, when it came and what its sender said of UTC: for health and for bridging, never for the model."""
+
+    @property
+    def mark(self) -> Mark:
+        """From where the next session of the same source goes on."""
+        return Mark(self.pts, self.shift, self.epoch, self.time_base, self.arrival)
 
     @property
     def t(self) -> float:

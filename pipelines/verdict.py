@@ -52,6 +52,8 @@ class Score:
     """Normalised innovation: 1 is what real faces do in `dt` seconds; None on the first observation."""
     reason: ReasonCode | None = None
     flags: tuple[str, ...] = ()
+    artefact: float | None = None
+    """The encoder's log-odds of this look alone, for whoever watches for a change; None if it was not judged."""
 
     @property
     def t(self) -> float:

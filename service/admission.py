@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import structlog
 from fastapi import Request
 from sqlalchemy.exc import IntegrityError
 
@@ -15,6 +16,8 @@ from service.rooms import ServiceRooms
 from service.uploads import basename, receive
 
 MAX_EXTERNAL_ID = 200
+
+log = structlog.get_logger()
 
 
 async def admit(
@@ -53,6 +56,7 @@ async def admit(
     finally:
         if not kept:
             rooms.storage.remove(analysis_id)
+    log.info("analysis_queued", analysis=row.id, size_bytes=row.size_bytes, sha256=row.sha256)
     rooms.jobs.submit()
     return row
 
@@ -72,6 +76,8 @@ def _bounded(external_id: str | None) -> str | None:
         raise MalformedUpload(
             "The external_id is too long.", expected=f"at most {MAX_EXTERNAL_ID} characters", got=f"{len(external_id)} characters"
         )
+    if external_id is not None and "\0" in external_id:
+        raise MalformedUpload("The external_id has a character that no text has.", expected="no NUL", got="a NUL")
     return external_id or None
 
 

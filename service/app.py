@@ -7,6 +7,7 @@ import fcntl
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,23 @@ from fastapi.routing import APIRoute
 from pipelines.analysis import Model, load_model
 from pipelines.engine import Engines
 from pipelines.load import LoadController, LoadTargets
-from service import __version__, analyses, asyncapi, dashboard, evidence, health, problems, streams, websocket
+from service import __version__, analyses, asyncapi, dashboard, evidence, health, metrics, problems, streams, websocket
 from service.boundary import Boundary
+from service.connection import database_url
 from service.database import Database
+from service.drain import Drain
 from service.jobs import Jobs
+from service.live_source import Cameras
 from service.media_sandbox import MediaSandbox
-from service.picture_source import OpenCamera
 from service.problems import ServiceError
 from service.rooms import ServiceRooms
 from service.settings import Settings
 from service.storage import Storage
 from service.streams import Streams
 from service.telemetry import configure_logging
+from service.traces import tracing
+from service.url_policy import UrlPolicy
+from service.witness import Witness
 
 SHUTDOWN_GRACE_S = 3
 """How long a download may go on after SIGTERM, and live clients may take to read their end; who only listens or waits is let go at once."""
@@ -63,40 +69,46 @@ class AddressNotFree(ServiceError):
     status = 500
 
 
-def create_app(settings: Settings, model: Model | None = None, open_camera: OpenCamera | None = None) -> FastAPI:
+def create_app(settings: Settings, model: Model | None = None) -> FastAPI:
     """The application; what it owns is opened when it starts and closed when it stops.
 
     Args:
         settings: see `read_settings`.
         model: a loaded model to judge with; None loads `settings.weights` at start-up.
-        open_camera: connects live streams to cameras; None: they bring their own pictures.
     """
-    return _application(settings, lambda: open_rooms(settings, model, open_camera))
+    witness = Witness()
+    return _application(settings, lambda: open_rooms(settings, model, witness), witness)
 
 
 @asynccontextmanager
-async def open_rooms(settings: Settings, model: Model | None = None, open_camera: OpenCamera | None = None) -> AsyncIterator[ServiceRooms]:
+async def open_rooms(settings: Settings, model: Model | None = None, witness: Witness | None = None) -> AsyncIterator[ServiceRooms]:
     """Open everything that a service owns and start its workers; close it all, in reverse, at the end.
 
     Raises:
-        WeightsError, DatabaseError, DataDirectoryInUse, UnusableDataDirectory: it cannot start.
+        WeightsError, DatabaseError, DataDirectoryInUse, UnusableDataDirectory, TracesUnavailable: it cannot start.
     """
+    witness = witness or Witness()
     async with AsyncExitStack() as stack:
         stack.enter_context(_only_one(settings.data_dir))
+        witness.tracer = stack.enter_context(tracing(settings.traces_endpoint))
         if model is None:
             model = await asyncio.to_thread(load_model, settings.weights, device=settings.device)
-        database = await Database.open(settings.data_dir / "undercurrent.db")
+        database = await Database.open(database_url(settings))
         stack.push_async_callback(database.close)
         storage = Storage(settings.data_dir / "analyses")
-        sandbox = stack.enter_context(MediaSandbox())
-        jobs = Jobs(settings, database, storage, model, sandbox.reader)
+        sandbox = stack.enter_context(MediaSandbox(UrlPolicy(settings.camera_networks)))
+        jobs = Jobs(settings, database, storage, model, sandbox.reader, witness)
         stack.push_async_callback(jobs.close)
         # Warm before anybody can ask.
         engines = await asyncio.to_thread(stack.enter_context, Engines([model], controller=LoadController(_targets(settings))))
-        live = Streams(settings, engines, sandbox.reader, open_camera)
+        cameras = Cameras(sandbox, limits=settings.limits, give_up_s=settings.streams.outage_s) if sandbox.supported() else None
+        live = Streams(settings, engines, sandbox.reader, None if cameras is None else cameras.open)
         stack.push_async_callback(live.drain, 0.0)
         await jobs.start()
-        yield ServiceRooms(settings, database, storage, jobs, sandbox, live)
+        drain = Drain(settings.drain_notice_s)
+        # uvicorn would close WebSockets before their clients have heard the end.
+        drain.when_leaving(partial(live.drain, SHUTDOWN_GRACE_S))
+        yield ServiceRooms(settings, database, storage, jobs, sandbox, engines, live, witness, drain)
 
 
 def openapi_document() -> dict[str, Any]:
@@ -116,8 +128,8 @@ def run(settings: Settings) -> None:
 
 
 class Server(uvicorn.Server):
-    """Lets listeners go before it waits for connections (an event stream would hold the shutdown to its limit), and closes the rooms
-    before it hands the signal on: uvicorn raises it again at the end, and the second SIGTERM kills."""
+    """Drains before it shuts down; lets listeners go before it waits for connections (an event stream would hold the shutdown to its
+    limit), and closes the rooms before it hands the signal on: uvicorn raises it again at the end, and the second SIGTERM kills."""
 
     def __init__(self, config: uvicorn.Config, rooms: ServiceRooms, stack: AsyncExitStack) -> None:
         super().__init__(config)
@@ -125,9 +137,8 @@ class Server(uvicorn.Server):
         self._stack = stack
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._rooms.drain.leave(lambda: self.force_exit)
         self._rooms.jobs.drain()
-        # uvicorn would close WebSockets before their clients have heard the end.
-        await self._rooms.streams.drain(SHUTDOWN_GRACE_S)
         await super().shutdown(sockets)
         await self._stack.aclose()
 
@@ -142,15 +153,16 @@ def server_config(app: FastAPI) -> uvicorn.Config:
 async def _serve(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(_listen(settings.host, settings.port))
-        rooms = await stack.enter_async_context(open_rooms(settings))
-        app = _application(settings, lambda: nullcontext(rooms))
+        witness = Witness()
+        rooms = await stack.enter_async_context(open_rooms(settings, witness=witness))
+        app = _application(settings, lambda: nullcontext(rooms), witness)
         config = server_config(app)
         host, port = listener.getsockname()[:2]
         log.info("serving", url=f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/", data_dir=str(settings.data_dir))
         await Server(config, rooms, stack).serve(sockets=[listener])
 
 
-def _application(settings: Settings, rooms: Callable[[], AbstractAsyncContextManager[ServiceRooms]]) -> FastAPI:
+def _application(settings: Settings, rooms: Callable[[], AbstractAsyncContextManager[ServiceRooms]], witness: Witness) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with rooms() as opened:
@@ -169,8 +181,8 @@ def _application(settings: Settings, rooms: Callable[[], AbstractAsyncContextMan
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     problems.install(app)
-    app.add_middleware(Boundary, settings=settings)
-    for router in (analyses.router, evidence.router, health.router, asyncapi.router, streams.router):
+    app.add_middleware(Boundary, settings=settings, witness=witness)
+    for router in (analyses.router, evidence.router, health.router, metrics.router, asyncapi.router, streams.router):
         app.include_router(router)
     dashboard.install(app)
     return app

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import secrets
-from time import monotonic
 from urllib.parse import urlsplit
 
 import structlog
@@ -18,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.close_codes import CloseCode
 from service.problems import CrossOrigin, ForeignHost, ServiceError, internal_problem, problem_of, problem_response
 from service.settings import Settings
+from service.witness import SeenRequest, Witness
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; connect-src 'self'; "
@@ -33,6 +33,8 @@ SECURITY_HEADERS = {
 }
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+SWITCHED = 101
+"""Switching protocols: a WebSocket was accepted."""
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 log = structlog.get_logger()
@@ -41,8 +43,9 @@ log = structlog.get_logger()
 class Boundary:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, witness: Witness) -> None:
         self._app = app
+        self._witness = witness
         self._hosts = settings.allowed_hosts or ((*LOOPBACK_NAMES, settings.host) if settings.is_loopback else ())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,16 +56,19 @@ class Boundary:
         given = headers.get("x-request-id", "")
         request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
         scope["request_id"] = request_id
-        started, status = monotonic(), 0
+        with self._witness.request(scope, headers, request_id) as seen:
+            await self._answer(scope, receive, send, seen)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, seen: SeenRequest) -> None:
+        headers, request_id = Headers(scope=scope), scope["request_id"]
         method = scope["method"] if scope["type"] == "http" else "WS"
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
             if message["type"] in ("http.response.start", "websocket.http.response.start", "websocket.accept"):
-                status = message.get("status", 101)
+                seen.answered(message.get("status", SWITCHED))
                 out = MutableHeaders(scope=message)
                 out["X-Request-ID"] = request_id
-                for name, value in SECURITY_HEADERS.items() if status != 101 else ():
+                for name, value in SECURITY_HEADERS.items() if seen.status != SWITCHED else ():
                     out.setdefault(name, value)
             await send(message)
 
@@ -73,17 +79,17 @@ class Boundary:
             else:
                 await self._app(scope, receive, send_with_headers)
         except Exception:
-            log.exception("request_crashed", request_id=request_id, method=method, path=scope["path"])
-            if status == 101:
+            log.exception("request_crashed", method=method, path=scope["path"])
+            if seen.status == SWITCHED:
                 await send({"type": "websocket.close", "code": CloseCode.FAULT, "reason": f"see log, {request_id}"})
                 return
-            if status:
+            if seen.status:
                 raise
             response = problem_response(internal_problem(instance=scope["path"], request_id=request_id))
             await response(scope, receive, send_with_headers)
         finally:
-            took = round((monotonic() - started) * 1000, 1)
-            log.info("request", method=method, path=scope["path"], status=status, ms=took, request_id=request_id)
+            took = round(seen.elapsed_s * 1000, 1)
+            log.info("request", method=method, path=scope["path"], status=seen.status, ms=took, **seen.analysis)
 
     def _refuse(self, method: str, headers: Headers) -> ServiceError | None:
         host = headers.get("host", "")

@@ -68,6 +68,7 @@ OF_SLUG: Final = {
     "media-too-large": CloseCode.TOO_LARGE,
     "no-video-stream": CloseCode.NO_VIDEO,
     "source-unreachable": CloseCode.UNREACHABLE,
+    "decoder-stalled": CloseCode.STALLED,
     "source-refused": CloseCode.UNREACHABLE,
     "stream-draining": CloseCode.DRAINING,
     "unknown-session": CloseCode.UNKNOWN_SESSION,
@@ -79,7 +80,7 @@ OF_SLUG: Final = {
     "slow-reader": CloseCode.IDLE,
     "media-out-of-order": CloseCode.CONFLICT,
     "over-credit": CloseCode.OVER_CREDIT,
-    "url-refused": CloseCode.URL_REFUSED,
+    "url-not-allowed": CloseCode.URL_REFUSED,
     "bad-media-message": CloseCode.BAD_MESSAGE,
     "bad-stream-message": CloseCode.BAD_MESSAGE,
 }

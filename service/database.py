@@ -1,4 +1,4 @@
-"""Rows: facts about an analysis come in, a row of the SQLite file goes out. Written by `analyses.py` and `jobs.py`, read by every router.
+"""Rows: facts about an analysis come in, a row of SQLite or PostgreSQL goes out. Written by `jobs.py` and `admission.py`, read by all.
 
 Result, timeline and crops are files (`storage.py`); a row says `succeeded` only after they are on disk.
 """
@@ -6,13 +6,9 @@ Result, timeline and crops are files (`storage.py`); a row says `succeeded` only
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.resources import as_file, files
-from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
@@ -23,31 +19,20 @@ from sqlalchemy import (
     String,
     TypeDecorator,
     delete,
-    event,
     func,
     or_,
     select,
     update,
 )
-from sqlalchemy.engine import URL, Connection
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
+from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from sqlalchemy.pool import ConnectionPoolEntry
 
 from pipelines.verdict import VerdictName
-from service.problems import ServiceError
+from service.connection import open_engine
 from service.schemas import AnalysisStatus
 
 ENDED: tuple[AnalysisStatus, ...] = ("succeeded", "failed", "cancelled")
-
-
-class DatabaseError(ServiceError):
-    """The database file cannot be used."""
-
-    slug = "bad-database"
-    title = "The database cannot be used"
-    status = 500
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -90,6 +75,14 @@ class AnalysisRow(Base):
     sha256: Mapped[str] = mapped_column(String(64))
     idempotency_key: Mapped[str | None] = mapped_column(String(255), unique=True)
     problem: Mapped[str | None]
+    priority: Mapped[int] = mapped_column(server_default="0")
+    """Of two that wait, the lower number goes first."""
+    version: Mapped[int] = mapped_column(server_default="0")
+    """Grows with every change, so that whoever follows the row sees that there is something new."""
+    progress: Mapped[str | None]
+    """How far it is, as JSON, while it runs."""
+    replica: Mapped[str | None] = mapped_column(String(64))
+    """Who took it up last."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -98,6 +91,25 @@ class AnalysisRow(Base):
     def ended(self) -> bool:
         """Whether nothing more will happen to it."""
         return self.status in ENDED
+
+
+class ReplicaRow(Base):
+    """One process of the service, as long as it lives: it says so every few seconds."""
+
+    __tablename__ = "replicas"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    seen_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Analyses that have not ended."""
+
+    queued: int
+    running: int
+    oldest_queued_at: datetime | None
 
 
 def now() -> datetime:
@@ -113,32 +125,24 @@ class Database:
         self._sessions = async_sessionmaker(engine, expire_on_commit=False)
 
     @classmethod
-    async def open(cls, path: Path) -> Database:
-        """Open `path`, creating or migrating it.
+    async def open(cls, url: URL) -> Database:
+        """Open the database at `url` (`connection.database_url`), creating or migrating its tables.
 
         Raises:
-            DatabaseError: the file was written by a newer version.
+            DatabaseError: it cannot be reached, or was written by a newer version.
         """
-        engine = create_async_engine(URL.create("sqlite+aiosqlite", database=str(path)))
-        event.listen(engine.sync_engine, "connect", _prepare)
-        try:
-            async with engine.begin() as connection:
-                await connection.run_sync(_migrate)
-        except CommandError as error:
-            await engine.dispose()
-            raise DatabaseError(
-                f"{path} was written by another version.", expected="a schema this version knows", got=str(error)
-            ) from error
-        return cls(engine)
+        return cls(await open_engine(url))
 
     async def close(self) -> None:
         """Close every connection."""
         await self._engine.dispose()
 
     async def ping(self) -> None:
-        """Take and give back the write lock; raises SQLAlchemyError when the file cannot be written."""
+        """Make sure that rows can be written, without writing any; raises SQLAlchemyError when they cannot."""
+        sqlite = self._engine.dialect.name == "sqlite"
         async with self._engine.connect() as connection:
-            await connection.exec_driver_sql("BEGIN IMMEDIATE")
+            # A server that only follows another has no transaction ids to give.
+            await connection.exec_driver_sql("BEGIN IMMEDIATE" if sqlite else "SELECT pg_current_xact_id()")
             await connection.rollback()
 
     async def add(self, row: AnalysisRow) -> None:
@@ -173,6 +177,8 @@ class Database:
             query = query.where(AnalysisRow.status == status)
         if verdict is not None:
             query = query.where(AnalysisRow.verdict == verdict)
+        if text and "\0" in text:
+            return []  # no text has one, and PostgreSQL refuses to look for it
         if text:
             query = query.where(
                 or_(AnalysisRow.filename.icontains(text, autoescape=True), AnalysisRow.external_id.icontains(text, autoescape=True))
@@ -189,6 +195,15 @@ class Database:
         """How many rows have this status."""
         async with self._sessions() as session:
             return await session.scalar(select(func.count()).where(AnalysisRow.status == status)) or 0
+
+    async def backlog(self) -> Backlog:
+        """What waits and what runs."""
+        query = select(AnalysisRow.status, func.count(), func.min(AnalysisRow.created_at)).group_by(AnalysisRow.status)
+        async with self._sessions() as session:
+            rows = await session.execute(query.where(AnalysisRow.status.in_(("queued", "running"))))
+        found = {status: (count, oldest) for status, count, oldest in rows}
+        queued, oldest = found.get("queued", (0, None))
+        return Backlog(queued, found.get("running", (0, None))[0], oldest)
 
     async def claim_next(self) -> AnalysisRow | None:
         """Move the oldest queued row to `running` and return it; None when none is queued."""
@@ -215,18 +230,3 @@ class Database:
         """Delete a row; nothing happens when it is gone already."""
         async with self._sessions.begin() as session:
             await session.execute(delete(AnalysisRow).where(AnalysisRow.id == analysis_id))
-
-
-def _prepare(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
-    cursor = connection.cursor()
-    for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "busy_timeout = 5000", "foreign_keys = ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _migrate(connection: Connection) -> None:
-    with as_file(files("service") / "migrations") as scripts:
-        config = Config()
-        config.set_main_option("script_location", str(scripts).replace("%", "%%"))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")

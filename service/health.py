@@ -42,7 +42,7 @@ async def readyz(rooms: Rooms) -> Ready:
 
     The model is loaded and warm before the port answers.
     """
-    if rooms.jobs.draining:
+    if rooms.drain.begun or rooms.jobs.draining:
         raise NotReady("The service is stopping.", expected="a running service", got="a stopping one")
     try:
         await rooms.database.ping()

@@ -25,6 +25,7 @@ from service.report import crop_images
 from service.schemas import AnalysisResult, Problem, timeline
 from service.settings import Settings
 from service.storage import Storage
+from service.witness import Witness
 
 PROGRESS_INTERVAL_S = 0.1
 """Clients see at most ten progress events a second, whatever the speed of the analysis."""
@@ -63,12 +64,13 @@ class Update:
 class Jobs:
     """Runs the queued analyses of one database in this process."""
 
-    def __init__(self, settings: Settings, database: Database, storage: Storage, model: Model, read: Reader) -> None:
+    def __init__(self, settings: Settings, database: Database, storage: Storage, model: Model, read: Reader, witness: Witness) -> None:
         self._settings = settings
         self._database = database
         self._storage = storage
         self._model = model
         self._read = read
+        self._witness = witness
         self._live: dict[str, _Live] = {}
         self._queued = asyncio.Event()
         self._closing = asyncio.Event()
@@ -197,20 +199,22 @@ class Jobs:
 
     def _judge(self, row: AnalysisRow, live: _Live, publish: Callable[[Progress], None]) -> AnalysisResult:
         """In the worker's thread: analyse, and put the evidence on disk before anyone says `succeeded`."""
-        report = analyse(
-            self._storage.media(row.id),
-            self._model,
-            hz=self._settings.hz,
-            limits=self._settings.limits,
-            read=self._read,
-            on_progress=publish,
-            cancelled=live.stop.is_set,
-        )
-        result = AnalysisResult.from_report(report, sha256=row.sha256)
-        if live.stop.is_set():
-            raise AnalysisCancelled
-        self._storage.write_evidence(row.id, result, timeline(report), crop_images(report))
-        return result
+        with self._witness.analysis(row.id) as ended:
+            report = analyse(
+                self._storage.media(row.id),
+                self._model,
+                hz=self._settings.hz,
+                limits=self._settings.limits,
+                read=self._read,
+                on_progress=publish,
+                cancelled=live.stop.is_set,
+            )
+            result = AnalysisResult.from_report(report, sha256=row.sha256)
+            if live.stop.is_set():
+                raise AnalysisCancelled
+            self._storage.write_evidence(row.id, result, timeline(report), crop_images(report))
+            ended(report)
+            return result
 
     def _touch(self, analysis_id: str) -> None:
         if live := self._live.get(analysis_id):

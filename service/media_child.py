@@ -22,12 +22,14 @@ from typing import Final
 import numpy as np
 
 from models.errors import Refusal
+from pipelines.clock import MediaClock
 from pipelines.containers import preload
 from pipelines.errors import DecoderCrashed, MediaTooLarge
 from pipelines.frames import read_frames
 from pipelines.media import FrameCounts, Image
 from service.media_lock import die_with_parent, lock_up
 from service.media_wire import FRAME_SLOTS, RATE, READY, Alive, Ended, Message, Opened, Refused, Request, shown
+from service.net_gate import lock_sending
 
 PULSE_S: Final = 0.5
 FAULT: Final = 70  # EX_SOFTWARE of sysexits.h: a mistake of ours, with its traceback on stderr
@@ -101,7 +103,16 @@ def _become(given: list[int]) -> None:
             request = Request.model_validate_json(text.read())
         # mmap keeps a duplicate of its descriptor, in the place where REQUEST was.
         memory = mmap.mmap(FRAMES, FRAME_SLOTS * 3 * request.limits.max_pixels)
-        _say(talk, lock_up(request, files=TALK + len(given)))
+        started, gate = lock_up(request, files=TALK + len(given))
+        if gate is None:
+            _say(talk, started)
+        else:
+            # Whoever holds the gate may answer for itself.
+            socket.send_fds(talk, [started.model_dump_json().encode()], [gate])
+            os.close(gate)
+            lock_sending()
+        if request.proxy is not None:
+            os.environ["http_proxy"] = request.proxy
         _decode(request, talk, memory)
         os._exit(0)
     except BaseException as error:  # whatever it is, a fork must not run on as a second zygote
@@ -191,6 +202,8 @@ class _Child:
             hz=request.hz,
             limits=request.limits,
             closely=request.closely,
+            live=request.live,
+            clock=MediaClock(request.after),
             name=request.name,
             pulse=self._pulse,
             pool=self._slots,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from service.media_wire import Request, Started
+from service.net_gate import lock_net
 
 URL_FILES: Final = 64  # sockets, certificates, the resolver's files
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
@@ -42,8 +43,11 @@ def die_with_parent() -> None:
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def lock_up(request: Request, *, files: int) -> Started:
-    """Take away what decoding does not need; descriptors from number `files` on can no longer be opened."""
+def lock_up(request: Request, *, files: int) -> tuple[Started, int | None]:
+    """Take away what decoding does not need; descriptors from number `files` on can no longer be opened.
+
+    Returns what was taken, and for a URL the descriptor at which this process asks before it connects.
+    """
     limits, local = request.limits, request.url is None
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE
     memory = mapped + limits.max_memory_bytes
@@ -62,7 +66,8 @@ def lock_up(request: Request, *, files: int) -> Started:
     ):
         resource.setrlimit(what, (most, most))
     resource.setrlimit(resource.RLIMIT_CPU, (limits.max_cpu_s, limits.max_cpu_s + 1))
-    return Started(network_gone=network, files_gone=sealed and local)
+    gate = None if local else lock_net(datagrams=False)
+    return Started(network_gone=network, files_gone=sealed and local, network_gated=gate is not None), gate
 
 
 def _landlock(*, local: bool) -> bool:

@@ -19,9 +19,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterator
-from contextlib import ExitStack, closing, suppress
-from dataclasses import astuple
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import astuple, dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -31,7 +32,17 @@ from pydantic import ValidationError
 
 from pipelines import errors
 from pipelines.byte_feed import Readable, SeekableFeed, feed_of, open_file
-from pipelines.errors import DecodeError, DecoderCrashed, DecoderStalled, FeedFailed, MediaTooLarge, SourceError
+from pipelines.clock import Arrival, Mark
+from pipelines.errors import (
+    DecodeError,
+    DecoderCrashed,
+    DecoderStalled,
+    FeedFailed,
+    MediaTooLarge,
+    SourceError,
+    TimestampError,
+    UrlNotAllowed,
+)
 from pipelines.frames import read_frames
 from pipelines.image_pool import ImagePool
 from pipelines.media import Frame, FrameCounts, Limits, MediaInfo, MediaWarning, Reader
@@ -52,6 +63,8 @@ from service.media_wire import (
     Started,
     from_child,
 )
+from service.net_gate import PROXY, NetGate
+from service.url_policy import ANYWHERE, UrlPolicy
 
 # glibc gives large blocks back to the system at once and asks for them again: at 720p that is half of the cost of converting a picture.
 CHILD_ENVIRONMENT: Final = {
@@ -67,18 +80,39 @@ START_S: Final = 30.0  # importing the decoder takes one second, on a machine th
 ORDER_S: Final = 5.0
 FEED_PIECE: Final = 64 * 1024
 
-REFUSALS: Final[dict[str, type[SourceError] | type[DecodeError]]] = {
-    kind.slug: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, SourceError | DecodeError)
+REFUSALS: Final[dict[str, type[SourceError] | type[DecodeError] | type[TimestampError]]] = {
+    kind.slug: kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, SourceError | DecodeError | TimestampError)
 }
 
 
-class MediaSandbox:
-    """Starts a decode child for each source. May be used by many threads; a context manager that ends with all its children."""
+@dataclass(frozen=True, slots=True)
+class SandboxCounts:
+    """What became of the decode children."""
 
-    def __init__(self) -> None:
+    alive: int
+    started: int
+    crashed: int
+    """Died of their media, or made no sense."""
+    stalled: int
+    """Ended, because they gave no answer in time."""
+
+
+class MediaSandbox:
+    """Starts a decode child for each source. May be used by many threads; a context manager that ends with all its children.
+
+    Args:
+        policy: where URLs may point; anywhere if None.
+    """
+
+    def __init__(self, policy: UrlPolicy | None = None) -> None:
+        self.policy = policy or UrlPolicy(ANYWHERE)
         self._lock = threading.Lock()
         self._zygote: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._counting = threading.Lock()  # forking may hold the other for seconds
+        self._alive = self._started = self._crashed = self._stalled = 0
 
     @staticmethod
     def supported() -> bool:
@@ -106,19 +140,27 @@ class MediaSandbox:
         hz: float | None = 12.0,
         limits: Limits | None = None,
         closely: Collection[int] | None = None,
+        live: bool = False,
+        after: Mark | None = None,
+        idle: Callable[[], None] | None = None,
     ) -> SandboxedFrames:
-        """As `pipelines.frames.read_frames`, in a child; its own clock, since a child cannot know an earlier one's.
+        """As `pipelines.frames.read_frames`, in a child.
+
+        Args:
+            after: the last picture of an earlier session of the same camera, so that the outage between becomes a real dt.
+            idle: called some times a second while the child says nothing, opening or reading; what it raises ends that.
 
         Raises:
-            SourceError: as there.
+            SourceError: as there; UrlNotAllowed for a URL that points, or leads, where `policy` does not allow.
             DecoderCrashed, DecoderStalled: the child died of this source, or gave no answer in time.
         """
         limits = limits or Limits()
         with ExitStack() as given:
-            url, name, media, pump = None, "the byte feed", None, None
+            target, name, media, pump = None, "the byte feed", None, None
             Sampler(hz)  # raises for a rate that is none, as it would in the child
             if isinstance(source, str | os.PathLike) and "://" in os.fspath(source):
-                url = os.fspath(source)
+                target = self.policy.admit(os.fspath(source))
+                name = target.shown
             elif isinstance(source, str | os.PathLike):
                 # A file's name may be any bytes; what is shown of it is text.
                 name = os.fsencode(Path(source).name).decode(errors="replace")
@@ -131,11 +173,14 @@ class MediaSandbox:
                 pump = _Pump(source, writer)
                 given.callback(pump.drop)
             request = Request(
-                url=url,
+                url=None if target is None else target.url,
+                proxy=None if target is None or target.scheme == "rtsp" else "http://{}:{}".format(*PROXY),
                 name=name,
                 hz=hz,
                 limits=limits,
                 closely=None if closely is None else frozenset(closely),
+                live=live,
+                after=after,
             )
             child = self._child(request, media)
             with ExitStack() as failed:
@@ -143,7 +188,9 @@ class MediaSandbox:
                 if pump is not None:
                     pump.start()
                 failed.pop_all()
-            return SandboxedFrames(child, request, pump)
+            return SandboxedFrames(
+                child, request, pump, None if target is None else partial(NetGate, target=target, policy=self.policy), idle
+            )
         raise AssertionError("ExitStack swallows nothing")
 
     @property
@@ -168,6 +215,37 @@ class MediaSandbox:
                 return started if isinstance(started, Started) else None
         except (OSError, ValidationError, DecodeError):
             return None
+
+    @property
+    def counts(self) -> SandboxCounts:
+        """What happened here so far."""
+        with self._counting:
+            return SandboxCounts(self._alive, self._started, self._crashed, self._stalled)
+
+    def came(self) -> None:
+        """A child lives."""
+        with self._counting:
+            self._alive += 1
+            self._started += 1
+
+    def went(self) -> None:
+        """One is gone, whatever it died of."""
+        with self._counting:
+            self._alive -= 1
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """Count what makes an end of the child that is read inside."""
+        try:
+            yield
+        except DecoderCrashed:
+            with self._counting:
+                self._crashed += 1
+            raise
+        except DecoderStalled:
+            with self._counting:
+                self._stalled += 1
+            raise
 
     def _child(self, request: Request, media: int | None) -> _Child:
         for _ in range(2):  # the zygote may have died just now, or not have found room for a child
@@ -238,6 +316,7 @@ class _Child:
     """One forked child: its socket, its slots of shared memory, its life and death."""
 
     def __init__(self, sandbox: MediaSandbox, request: Request, media: int | None) -> None:
+        self.sandbox = sandbox
         self._slot_bytes = 3 * request.limits.max_pixels
         with ExitStack() as ours, ExitStack() as theirs:
             self.talk, talk = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -271,6 +350,8 @@ class _Child:
                 self._process = os.pidfd_open(self.pid)
             if self._process is not None:
                 ours.callback(os.close, self._process)
+            sandbox.came()
+            ours.callback(sandbox.went)
             self._open = ours.pop_all()
 
     def kill(self) -> None:
@@ -363,15 +444,18 @@ class _Pump(threading.Thread):
 class SandboxedFrames:
     """An opened source in a child, to be iterated once; see `pipelines.media.Frames`."""
 
-    def __init__(self, child: _Child, request: Request, pump: _Pump | None) -> None:
-        self._child, self._request, self._pump = child, request, pump
+    def __init__(
+        self, child: _Child, request: Request, pump: _Pump | None, gated: Callable[[int], NetGate] | None, idle: Callable[[], None] | None
+    ) -> None:
+        self._child, self._request, self._pump, self._idle = child, request, pump, idle
+        self._gate: NetGate | None = None
         self._pool = ImagePool()
         # Closing lets go of what reading uses; by the same thread it may happen in the middle of it.
         self._busy = threading.RLock()
         self._closed = False
         self._waited_s = 0.0
         self._mark = (time.monotonic(), self._fed_s())
-        self._last_pts = -(2**63)
+        self._last_pts = -(2**63) if request.after is None else request.after.pts
         self._used = False
         self._ended: Ended | None = None
         self.counts = FrameCounts()
@@ -379,9 +463,18 @@ class SandboxedFrames:
         self.disconnected = False
         try:
             limits = request.limits
-            started, opened = self._receive(limits.open_timeout_s + GRACE_S), self._receive(limits.open_timeout_s + GRACE_S)
-            if not isinstance(started, Started) or not isinstance(opened, Opened) or not _makes_sense(opened.media):
-                raise self._untrue(opened)
+            patience_s = limits.open_timeout_s + GRACE_S
+            with child.sandbox.counting():
+                started = self._receive(patience_s, gated)
+                if gated is not None and self._gate is None:
+                    raise UrlNotAllowed(
+                        f"{request.name} is not opened: this system cannot hold a decoder to one address.",
+                        expected="seccomp with user notification (Linux 5.9, x86-64 or arm64)",
+                        got="none",
+                    )
+                opened = self._receive(patience_s)
+                if not isinstance(started, Started) or not isinstance(opened, Opened) or not _makes_sense(opened.media):
+                    raise self._untrue(opened)
         except BaseException:
             self.close()
             raise
@@ -397,6 +490,10 @@ class SandboxedFrames:
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the wanted Frames in order of time; raises what `FrameSource` does, and DecoderCrashed and DecoderStalled."""
+        with self._child.sandbox.counting():
+            yield from self._frames()
+
+    def _frames(self) -> Iterator[Frame]:
         if self._used:
             raise SourceError("A source can be read once.", expected="a newly opened source", got="one that was read before")
         self._used = True
@@ -457,11 +554,19 @@ class SandboxedFrames:
         self._child.stop()
         with self._busy:
             self._child.close()
+            if self._gate is not None:
+                self._gate.close()
+                self._gate = None
 
     def _frame(self, shown: Shown) -> Frame:
         size = shown.height * shown.width * 3
         limits = self._request.limits
-        if not self._child.holds(size) or shown.pts <= self._last_pts or self.counts.yielded >= limits.max_frames:
+        if (
+            not _is_finite(shown.arrival)
+            or not self._child.holds(size)
+            or shown.pts <= self._last_pts
+            or self.counts.yielded >= limits.max_frames
+        ):
             raise self._untrue(shown)
         self._last_pts = shown.pts
         image = self._pool.take(shown.height, shown.width)
@@ -484,13 +589,19 @@ class SandboxedFrames:
             dropped_before=shown.dropped_before,
             epoch=shown.epoch,
             shift=shown.shift,
+            arrival=shown.arrival,
         )
 
-    def _receive(self, patience_s: float) -> FromChild:
-        """The next message; refusals are raised, and so are silence and death."""
+    def _receive(self, patience_s: float, gated: Callable[[int], NetGate] | None = None) -> FromChild:
+        """The next message; refusals are raised, and so are silence and death. `gated` takes what a first one brings along."""
         self._wait(patience_s)
         try:
-            packet = self._child.talk.recv(MAX_MESSAGE_BYTES)
+            if gated is None:
+                packet = self._child.talk.recv(MAX_MESSAGE_BYTES)
+            else:
+                packet, listeners, _, _ = socket.recv_fds(self._child.talk, MAX_MESSAGE_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
+                if listeners:
+                    self._gate = gated(listeners[0])
         except ConnectionResetError:
             # It left without reading our last credits, which Linux reports first; what it said before is still there.
             packet = self._child.talk.recv(MAX_MESSAGE_BYTES)
@@ -503,6 +614,10 @@ class SandboxedFrames:
             raise DecoderCrashed("The decoder's answer makes no sense.", expected="a message", got=f"{len(packet)} bytes") from error
         if isinstance(message, Refused):
             self._raise_feed_error()
+            if self._gate is not None and (where := self._gate.strayed):
+                raise UrlNotAllowed(
+                    f"{self._request.name} leads elsewhere, and is not followed.", expected="the host that was named", got=where
+                )
             kind = REFUSALS.get(message.slug, DecodeError)
             raise kind(message.detail, expected=message.expected, got=message.got)
         return message
@@ -512,8 +627,17 @@ class SandboxedFrames:
         silent_s, most = 0.0, self._request.limits.max_wall_s
         ready = select.poll()
         ready.register(self._child.talk, select.POLLIN)
+        if self._gate is not None:
+            ready.register(self._gate, select.POLLIN)
         while True:
-            there = ready.poll(1000 * min(0.25, patience_s))
+            there = dict(ready.poll(1000 * min(0.25, patience_s)))
+            if self._gate is not None and (asks := there.pop(self._gate.fileno(), 0)):
+                if asks & select.POLLIN:
+                    self._gate.answer()
+                else:
+                    ready.unregister(self._gate)  # nobody is left to ask
+            if self._idle is not None and not there:
+                self._idle()
             passed_s = self._passed_s()
             silent_s += passed_s
             self._waited_s += passed_s
@@ -572,6 +696,10 @@ def _makes_sense(media: MediaInfo) -> bool:
     return (
         all(0 < n < 2**31 for n in whole) and 0 <= (media.size_bytes or 0) < 2**63 and all(n is None or math.isfinite(n) for n in numbers)
     )
+
+
+def _is_finite(arrival: Arrival | None) -> bool:
+    return arrival is None or (math.isfinite(arrival.at_s) and math.isfinite(arrival.utc_zero_s or 0.0))
 
 
 def _is_credible(ended: Ended) -> bool:

@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
+from pipelines.clock import Arrival, Mark
 from pipelines.media import Frame, FrameCounts, FrameFlag, Limits, MediaInfo, MediaWarning
 from pipelines.time_report import Provenance, TimeReport
 
@@ -39,7 +40,7 @@ class Message(BaseModel):
 class Request(Message):
     """Parent to child, in a descriptor of its own, since it may be long: what to read.
 
-    A file or feed is another descriptor, called `name`; only a URL is spelt out.
+    A file or feed is another descriptor, called `name`; only a URL is spelt out, and `name` then is what may be said of it.
     """
 
     url: str | None
@@ -47,6 +48,11 @@ class Request(Message):
     hz: float | None
     limits: Limits
     closely: frozenset[int] | None
+    live: bool = False
+    after: Mark | None = None
+    """The last picture of an earlier session of the same camera."""
+    proxy: str | None = None
+    """What the child is to take for an HTTP proxy."""
 
 
 class Started(Message):
@@ -56,6 +62,8 @@ class Started(Message):
     network_gone: bool
     files_gone: bool
     """Whether it can open no file, make none and signal nobody (Landlock)."""
+    network_gated: bool = False
+    """Whether it connects only by asking; the descriptor at which it asks comes with this message."""
 
 
 class Opened(Message):
@@ -78,6 +86,7 @@ class Shown(Message):
     dropped_before: int = Field(ge=0)
     epoch: int = Field(ge=0)
     shift: int = Field(gt=-(2**63), lt=2**63)
+    arrival: Arrival | None = None
     decoded: int = Field(ge=0)
 
 
@@ -126,5 +135,6 @@ def shown(frame: Frame, slot: int, decoded: int) -> Shown:
         dropped_before=frame.dropped_before,
         epoch=frame.epoch,
         shift=frame.shift,
+        arrival=frame.arrival,
         decoded=decoded,
     )

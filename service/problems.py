@@ -19,6 +19,7 @@ MEDIA_TYPE = "application/problem+json"
 STATUS_OF_SLUG = {
     "source-not-found": 404,
     "source-unreachable": 422,
+    "url-not-allowed": 403,
     "unsupported-media": 415,
     "still-image": 415,
     "media-too-large": 413,

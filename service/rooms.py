@@ -8,13 +8,16 @@ from uuid import UUID
 
 from fastapi import Depends, Request
 
+from pipelines.engine import Engines
 from service.database import AnalysisRow, Database
+from service.drain import Drain
 from service.jobs import Jobs
 from service.media_sandbox import MediaSandbox
 from service.problems import NoResultYet, UnknownAnalysis
 from service.settings import Settings
 from service.storage import Storage
 from service.streams import Streams
+from service.witness import Witness
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,10 @@ class ServiceRooms:
     storage: Storage
     jobs: Jobs
     sandbox: MediaSandbox
+    engines: Engines
     streams: Streams
+    witness: Witness
+    drain: Drain
 
 
 def _rooms(request: Request) -> ServiceRooms:

@@ -11,11 +11,12 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipelines.media import Limits
 from service.problems import ServiceError
+from service.url_policy import Network
 
 MIB = 1024**2
 GIB = 1024**3
@@ -51,6 +52,8 @@ class StreamTerms:
     """How long the session of a lost client is kept, and that of one that ended."""
     drain_s: _Seconds = 10.0
     """How long events may wait for a client that does not read."""
+    outage_s: _Seconds = 600.0
+    """How long a camera may show nothing while the service tries to reach it again."""
 
 
 def _default_data_dir() -> Path:
@@ -67,6 +70,9 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="TCP port; 0 takes a free one.")
     allowed_hosts: tuple[str, ...] = Field((), description="Host names a request may ask for; empty: loopback names while on loopback.")
     data_dir: Path = Field(default_factory=_default_data_dir, description="Holds the database and one directory for each analysis.")
+    database_url: SecretStr | None = Field(
+        None, description="postgresql://user:password@host/name for several replicas; SQLite in the data directory when empty."
+    )
     max_upload_bytes: int = Field(2 * GIB, ge=1, description="Largest media accepted, in bytes.")
     min_free_bytes: int = Field(256 * MIB, ge=0, description="Uploads are refused while the disk has less than this left, in bytes.")
     max_wait_s: float = Field(300.0, ge=0, description="Cap of `Prefer: wait=N`, in seconds.")
@@ -74,6 +80,11 @@ class Settings(BaseSettings):
     weights: Path | None = Field(None, description="Checkpoint file; the shipped one when empty.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the nets run.")
     workers: int = Field(1, ge=1, le=16, description="Analyses that run at the same time.")
+    drain_notice_s: float = Field(0.0, ge=0, description="Seconds between not being ready and closing, for a load balancer to notice.")
+    traces_endpoint: str | None = Field(None, description="OTLP collector (`http://host:4318`) that traces are sent to; empty: none.")
+    camera_networks: tuple[Network, ...] = Field(
+        ("public",), description="Where URLs may point: networks, and `public` for every address of the internet."
+    )
     limits: Limits = Field(default_factory=Limits, description="What one untrusted file may ask of this machine.")
     streams: StreamTerms = Field(default_factory=StreamTerms, description="What live streams get of this machine.")
 

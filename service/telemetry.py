@@ -7,6 +7,8 @@ import sys
 
 import structlog
 
+from service.url_policy import redacted
+
 
 def configure_logging(level: int = logging.INFO) -> None:
     """Route every log of this process through one renderer; called once by `app.run`."""
@@ -15,11 +17,15 @@ def configure_logging(level: int = logging.INFO) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
+        without_credentials,
     ]
     on_terminal = sys.stderr.isatty()
-    last: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer()] if on_terminal else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    )
+    last: list[structlog.typing.Processor] = [
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        if on_terminal
+        else structlog.processors.JSONRenderer()
+    ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -37,3 +43,8 @@ def configure_logging(level: int = logging.INFO) -> None:
     # One line a request comes from `boundary.py`; alembic announces itself at each start.
     for name in ("uvicorn.access", "alembic.runtime.migration"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def without_credentials(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """A structlog processor: URLs lose what nobody is to read, wherever in an event they are spelt out, tracebacks included."""
+    return {key: redacted(value) if isinstance(value, str) else value for key, value in event.items()}

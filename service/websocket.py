@@ -1,4 +1,4 @@
-"""How uvicorn is to speak WebSocket: bytes of any client come in; messages of a bounded size, few of them on their way, and an end in bounded time go out.
+"""How uvicorn is to speak WebSocket: bytes of any client come in; messages of a bounded size, few on their way, and an end in time go out.
 
 Given to uvicorn by `app.py`.
 """

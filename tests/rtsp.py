@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 import signal
+import socket
 import subprocess
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.support import SYSTEM_PYTHON
@@ -69,3 +71,43 @@ def rtsp_server(clip: Path | None = None) -> Iterator[RtspServer]:
         yield server
     finally:
         server.kill()
+
+
+class Answering:
+    """An RTSP server that answers every request with one status: `453 Not Enough Bandwidth`, `302 Moved Temporarily` with a `location`."""
+
+    def __init__(self, status: str, location: str = "") -> None:
+        self._status, self._location = status, location
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.asked: list[str] = []
+        """The first line of each request."""
+        self._thread = threading.Thread(target=self._serve)
+
+    def __enter__(self) -> Answering:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._listener.close()
+
+    @property
+    def url(self) -> str:
+        return f"rtsp://127.0.0.1:{self.port}/live"
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                reader, _ = self._listener.accept()
+                with suppress(OSError), reader:
+                    reader.settimeout(5)
+                    self._answer(reader)
+
+    def _answer(self, reader: socket.socket) -> None:
+        where = f"Location: {self._location}\r\n" if self._location else ""
+        while asked := reader.recv(4096).decode():
+            self.asked.append(asked.splitlines()[0])
+            number = next(line for line in asked.splitlines() if line.lower().startswith("cseq"))
+            reader.sendall(f"RTSP/1.0 {self._status}\r\n{number}\r\n{where}\r\n".encode())

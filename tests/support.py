@@ -14,7 +14,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-Part = Literal["chromium", "rtsp", "postgresql", "shared", "gpu"]
+Part = Literal["chromium", "rtsp", "postgresql", "shared", "gpu", "nginx", "prometheus"]
 
 # GStreamer's bindings come with the system's Python, never with ours.
 SYSTEM_PYTHON = Path("/usr/bin/python3")
@@ -26,7 +26,7 @@ def require(part: Part) -> Path | None:
 
     Returns:
         chromium: the browser. rtsp: the Python that can serve RTSP. postgresql: the folder of its programs. shared: the data folder.
-        gpu: None.
+        nginx: the server. prometheus: its promtool. gpu: None.
     """
     promised = _promised()
     found, reason = _look_for(part)
@@ -47,9 +47,10 @@ def _promised() -> set[str]:
 def _look_for(part: Part) -> tuple[Path | None, str | None]:
     """The part, or the reason why there is none."""
     match part:
-        case "chromium":
-            program = shutil.which("chromium")
-            return (Path(program), None) if program else (None, "there is no `chromium` on the PATH")
+        case "chromium" | "nginx":
+            return _program(part)
+        case "prometheus":
+            return _program("promtool")
         case "rtsp":
             return (SYSTEM_PYTHON, None) if _serves_rtsp() else (None, f"{SYSTEM_PYTHON} cannot import GStreamer's RTSP server")
         case "postgresql":
@@ -60,6 +61,12 @@ def _look_for(part: Part) -> tuple[Path | None, str | None]:
             return (data, None) if data.is_dir() else (None, f"there is no data folder at {data} (UNDERCURRENT_SHARED names another)")
         case "gpu":
             return (None, None) if torch.cuda.is_available() else (None, "torch finds no CUDA GPU")
+
+
+def _program(name: str) -> tuple[Path | None, str | None]:
+    # Debian has servers in a folder that is not on everybody's PATH.
+    program = shutil.which(name) or shutil.which(name, path="/usr/sbin")
+    return (Path(program), None) if program else (None, f"there is no `{name}` on the PATH")
 
 
 def _major(server: Path) -> int:

@@ -186,11 +186,13 @@ def test_a_part_that_is_there_is_handed_over(tmp_path: Path, monkeypatch: pytest
 
 def test_a_misspelt_part_fails_instead_of_promising_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNDERCURRENT_REQUIRE", "chromium,postgres")
-    with pytest.raises(pytest.fail.Exception, match="expected some of chromium, rtsp, postgresql, shared, gpu; got postgres"):
+    with pytest.raises(
+        pytest.fail.Exception, match="expected some of chromium, rtsp, postgresql, shared, gpu, nginx, prometheus; got postgres"
+    ):
         require("shared")
 
 
-@pytest.mark.parametrize("part", ["chromium", "rtsp", "postgresql", "shared", "gpu"])
+@pytest.mark.parametrize("part", ["chromium", "rtsp", "postgresql", "shared", "gpu", "nginx", "prometheus"])
 def test_every_promised_part_is_there(part: Part) -> None:
     """Fails at once in CI when a part is missing, whether or not a test uses it yet."""
     require(part)

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from tests.benchmarks import (
     bench_ablation,
+    bench_attention,
     bench_card,
     bench_decode,
     bench_edge,
@@ -44,6 +45,7 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "decode": bench_decode.run,
     "edge": bench_edge.run,
     "live": bench_live.run,
+    "attention": bench_attention.run,
     "length": bench_length.run,
     "day": bench_length.day,
     "liquid": bench_liquid.run,
@@ -54,7 +56,7 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "liquid_gpu": bench_liquid_gpu.run,
     "pairs": bench_pairs.run,
 }
-ON_REQUEST = frozenset({"seconds", "xor", "ablation", "card", "liquid_gpu", "pairs", "live", "length", "day"})
+ON_REQUEST = frozenset({"seconds", "xor", "ablation", "card", "liquid_gpu", "pairs", "live", "attention", "length", "day"})
 """They take half an hour or more, or are about a GPU; they run only when they are asked for by name."""
 
 

@@ -12,7 +12,7 @@ from rich.table import Table as RichTable
 from tests.benchmarks.bench_xor import PUBLISHED
 
 Rows = Sequence[dict[str, Any]]
-IN_README = ("walk", "peers", "timeline", "decode", "edge", "live", "length", "day", "liquid", "seconds", "xor")
+IN_README = ("walk", "peers", "timeline", "decode", "edge", "live", "attention", "length", "day", "liquid", "seconds", "xor")
 IN_MODEL_CARD = ("card", "ablation")
 TITLES = {
     "genuine": "Genuine deepfakes (tier `validation`), video level",
@@ -82,6 +82,8 @@ def tables(name: str, rows: Rows) -> list[Table]:
             return [_edge_looks(rows), _edge_step(rows)]
         case "live":
             return [_live(rows)]
+        case "attention":
+            return [_attention(rows)]
         case "length" | "day":
             return [_length(rows)]
         case "liquid":
@@ -151,6 +153,21 @@ def _live(rows: Rows) -> Table:
         "memory grew",
     )
     return Table("clients of one RTSP server, two cores", columns, tuple(cells))
+
+
+def _attention(rows: Rows) -> Table:
+    cells = [
+        (
+            row["policy"],
+            f"{row['looks_a_second_real']:.1f} / {row['looks_a_second_spliced']:.1f}",
+            row["false_alarms"],
+            row["noticed"],
+            f"{row['median_s']:.1f}",
+        )
+        for row in rows
+    ]
+    columns = ("looks", "a second, on real / spliced video", "false alarms", "splices noticed within 20 s", "after, s, median")
+    return Table("deepfakes spliced into real video", columns, tuple(cells))
 
 
 def _length(rows: Rows) -> Table:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.clock import Arrival, Kind, MediaClock, Place
+from pipelines.clock import Arrival, Kind, Mark, MediaClock, Place
 from pipelines.errors import TimestampError
 
 TICK = Fraction(1, 90_000)
@@ -188,3 +188,28 @@ def test_another_time_base_is_refused() -> None:
     clock = _clock()
     with pytest.raises(TimestampError, match="another time base"):
         clock.join(Fraction(1, 1000), wrap_bits=None, jumps=False)
+
+
+@given(st.floats(0, 1e6), st.floats(0.1, 1e5), st.one_of(st.none(), st.just(1.7e9)), st.integers(0, 2**31))
+def test_a_clock_elsewhere_goes_on_from_a_mark_as_this_one_would(began_s: float, outage_s: float, utc: float | None, stamp: int) -> None:
+    """A decode child ends with its session; the next gets the mark of its last picture."""
+    here = _clock(wrap_bits=32, jumps=True)
+    place = None
+    for n in range(20):
+        place = here.place(stamp + FRAME * n, Arrival(began_s + n / 30, utc))
+    assert place is not None
+    there = MediaClock(Mark(place.pts, place.shift, place.epoch, TICK, Arrival(began_s + 19 / 30, utc)))
+    back = Arrival(began_s + 19 / 30 + outage_s, None if utc is None else utc + outage_s + stamp * float(TICK))
+    places = []
+    for clock in (here, there):
+        clock.join(TICK, wrap_bits=32, jumps=True)
+        places.append([clock.place(FRAME * n, back) for n in range(1, 4)])
+    assert places[0] == places[1]
+    first = places[0][0]
+    assert first is not None and first.epoch == 1 and first.pts > place.pts
+
+
+def test_a_mark_of_another_time_base_is_refused() -> None:
+    clock = MediaClock(Mark(5, 0, 0, Fraction(1, 1000), None))
+    with pytest.raises(TimestampError, match="another time base"):
+        clock.join(TICK, wrap_bits=None, jumps=False)

@@ -160,6 +160,20 @@ def test_another_model_takes_over_while_streams_run(model: Model) -> None:
         old.leave()
         engines.seat()
         assert len(engines.counts) == 1 and not thread.is_alive(), "and that model goes when its last stream has gone"
+        total = engines.total
+        assert total.rows == len(analysis.scores) and total.batches >= 1 and total.seats == 2, "what it did is not forgotten"
+        spent = {time.stage: time for time in engines.spent.times()}
+        assert spent["encoder"].calls >= total.batches and spent["encoder"].cpu_s > 0
+
+
+def test_streams_for_which_there_is_no_room_are_counted(model: Model) -> None:
+    with Engines([model], engines_each=1, controller=LoadController(now=Clock())) as engines:
+        seats = [engines.seat() for _ in range(4)]
+        with pytest.raises(Overloaded, match="begin at once"):
+            engines.seat()
+        assert engines.refused == 1 and engines.total.seats == 4
+        for seat in seats:
+            seat.leave()
 
 
 def test_a_model_that_does_not_start_leaves_the_old_one_in_place(model: Model) -> None:

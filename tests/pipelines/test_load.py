@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipelines.errors import Overloaded
-from pipelines.load import AT_ONCE, LoadController, LoadTargets
+from pipelines.load import AT_ONCE, LATENCY_BOUNDS_S, LoadController, LoadTargets
 
 
 class Clock:
@@ -110,3 +110,27 @@ def test_a_crowd_is_let_in_by_and_by() -> None:
     clock.s += 3600
     for _ in range(AT_ONCE):
         controller.admit(let_in)
+
+
+def test_what_it_was_told_is_counted_for_ever() -> None:
+    clock = Clock()
+    controller = LoadController(now=clock)
+    for latency_s in (0.004, 0.1, 0.11, 60.0):
+        clock.s += 10
+        controller.scored(latency_s)
+    controller.missed()
+    controller.shed(7)
+    counts = controller.counts
+    assert dict(zip(LATENCY_BOUNDS_S, counts.within, strict=True)) == {
+        0.01: 1,
+        0.025: 1,
+        0.05: 1,
+        0.1: 2,
+        0.2: 3,
+        0.3: 3,
+        0.5: 3,
+        1.0: 3,
+        2.5: 3,
+        5.0: 3,
+    }
+    assert (counts.scored, counts.missed, counts.shed) == (4, 1, 7) and counts.latency_sum_s == pytest.approx(60.214)

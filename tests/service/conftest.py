@@ -13,11 +13,21 @@ import uvicorn
 
 from pipelines.analysis import Model, load_model
 from service.app import create_app, server_config
-from service.picture_source import OpenCamera
 from service.settings import Settings
 from tests.clips import face_clip
+from tests.postgres import Cluster, cluster
+from tests.support import require
 
-Serve = Callable[..., AbstractContextManager[httpx.Client]]
+Serve = Callable[[Settings], AbstractContextManager[httpx.Client]]
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A PostgreSQL server of the tests' own; `create` gives an empty database."""
+    programs = require("postgresql")
+    assert programs is not None
+    with cluster(programs) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
@@ -49,8 +59,8 @@ def serve(model: Model) -> Serve:
     """Start a service; the client's `base_url` is where it listens."""
 
     @contextmanager
-    def start(settings: Settings, open_camera: OpenCamera | None = None) -> Iterator[httpx.Client]:
-        server = uvicorn.Server(server_config(create_app(settings, model, open_camera)))
+    def start(settings: Settings) -> Iterator[httpx.Client]:
+        server = uvicorn.Server(server_config(create_app(settings, model)))
         thread = threading.Thread(target=server.run, name="server")
         thread.start()
         try:

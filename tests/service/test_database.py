@@ -1,25 +1,38 @@
-"""Rows: the schema is what the migrations make, pages are complete and in order, moves happen once."""
+"""Rows, on SQLite and on PostgreSQL: the schema is what the migrations make, pages are complete and in order, moves happen once."""
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-import tempfile
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import create_engine
-from sqlalchemy.exc import IntegrityError
+from pydantic import SecretStr
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from pipelines.verdict import VerdictName
-from service.database import AnalysisRow, Base, Database, DatabaseError
+from service.connection import DatabaseError, database_url
+from service.database import AnalysisRow, Base, Database
 from service.ids import new_id
 from service.schemas import AnalysisStatus
+from service.settings import Settings, SettingsError
+from tests.postgres import Cluster
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> URL:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        return database_url(Settings(data_dir=tmp_path))
+    cluster: Cluster = request.getfixturevalue("postgres")
+    return database_url(Settings(database_url=SecretStr(cluster.create())))
 
 
 def row(n: int = 0, status: AnalysisStatus = "queued", **values: object) -> AnalysisRow:
@@ -27,22 +40,30 @@ def row(n: int = 0, status: AnalysisStatus = "queued", **values: object) -> Anal
     return AnalysisRow(**{"id": new_id(n * 1_000_000), "status": status, **facts, **values})
 
 
-async def test_the_migrations_make_exactly_the_models(tmp_path: Path) -> None:
-    path = tmp_path / "rows.db"
-    await (await Database.open(path)).close()
-    engine = create_engine(f"sqlite:///{path}")
+async def test_the_migrations_make_exactly_the_models(url: URL) -> None:
+    await (await Database.open(url)).close()
+    engine = create_engine(url.set(drivername="sqlite") if url.drivername.startswith("sqlite") else url)
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
     engine.dispose()
 
 
-async def test_opening_again_keeps_the_rows(tmp_path: Path) -> None:
-    first = await Database.open(tmp_path / "rows.db")
+async def test_replicas_that_start_together_migrate_once(postgres: Cluster) -> None:
+    url = database_url(Settings(database_url=SecretStr(postgres.create())))
+    opened = await asyncio.gather(*(Database.open(url) for _ in range(4)))
+    await opened[0].add(row())
+    assert [len(await one.ids()) for one in opened] == [1, 1, 1, 1]
+    for one in opened:
+        await one.close()
+
+
+async def test_opening_again_keeps_the_rows(url: URL) -> None:
+    first = await Database.open(url)
     moment = datetime(2026, 5, 4, 3, 2, 1, 600, tzinfo=timezone(timedelta(hours=5)))
     kept = row(created_at=moment)
     await first.add(kept)
     await first.close()
-    second = await Database.open(tmp_path / "rows.db")
+    second = await Database.open(url)
     found = await second.get(kept.id)
     await second.close()
     assert found is not None
@@ -50,18 +71,51 @@ async def test_opening_again_keeps_the_rows(tmp_path: Path) -> None:
     assert found.created_at.tzinfo is UTC
 
 
-async def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "rows.db"
-    await (await Database.open(path)).close()
-    with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    connection.close()
+async def test_a_database_of_a_newer_version_is_refused(url: URL) -> None:
+    await (await Database.open(url)).close()
+    engine = create_async_engine(url)
+    async with engine.begin() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    await engine.dispose()
     with pytest.raises(DatabaseError, match=r"was written by another version\. Expected a schema this version knows; got .*9999"):
-        await Database.open(path)
+        await Database.open(url)
 
 
-async def test_rows_that_contradict_themselves_are_refused(tmp_path: Path) -> None:
-    database = await Database.open(tmp_path / "rows.db")
+async def test_a_database_that_does_not_answer_is_named_without_its_password() -> None:
+    settings = Settings(database_url=SecretStr("postgres://someone:hunter2@127.0.0.1:1/rows"))
+    with pytest.raises(DatabaseError, match=r"someone:\*\*\*@127.0.0.1:1/rows cannot be opened") as refused:
+        await Database.open(database_url(settings))
+    assert "hunter2" not in f"{settings!r} {refused.value}"
+
+
+@pytest.mark.parametrize("given", ["mysql://a:hunter2@host/name", "sqlite:///file.db", "hunter2"])
+def test_another_database_is_refused(given: str) -> None:
+    with pytest.raises(SettingsError, match="Expected postgresql://user:password@host:port/name") as refused:
+        database_url(Settings(database_url=SecretStr(given)))
+    assert "hunter2" not in str(refused.value)
+
+
+async def test_rows_can_be_written_or_it_says_so(url: URL) -> None:
+    database = await Database.open(url)
+    await database.ping()
+    assert await database.ids() == set()
+    await database.close()
+
+
+async def test_a_server_that_came_back_is_used_again(postgres: Cluster) -> None:
+    database = await Database.open(database_url(Settings(database_url=SecretStr(postgres.create()))))
+    one = row()
+    await database.add(one)
+    postgres.stop()
+    with pytest.raises(SQLAlchemyError):
+        await database.ping()
+    postgres.start()
+    assert await database.get(one.id) is not None
+    await database.close()
+
+
+async def test_rows_that_contradict_themselves_are_refused(url: URL) -> None:
+    database = await Database.open(url)
     with pytest.raises(IntegrityError, match="verdict_if_succeeded"):
         await database.add(row(status="succeeded"))
     with pytest.raises(IntegrityError, match="verdict_if_succeeded"):
@@ -72,8 +126,8 @@ async def test_rows_that_contradict_themselves_are_refused(tmp_path: Path) -> No
     await database.close()
 
 
-async def test_the_oldest_queued_row_is_claimed_once(tmp_path: Path) -> None:
-    database = await Database.open(tmp_path / "rows.db")
+async def test_the_oldest_queued_row_is_claimed_once(url: URL) -> None:
+    database = await Database.open(url)
     for n in (3, 1, 2):
         await database.add(row(n))
     claimed = [await database.claim_next() for _ in range(4)]
@@ -85,8 +139,8 @@ async def test_the_oldest_queued_row_is_claimed_once(tmp_path: Path) -> None:
     await database.close()
 
 
-async def test_a_row_moves_only_from_where_it_is(tmp_path: Path) -> None:
-    database = await Database.open(tmp_path / "rows.db")
+async def test_a_row_moves_only_from_where_it_is(url: URL) -> None:
+    database = await Database.open(url)
     one = row()
     await database.add(one)
     assert not await database.move(one.id, "running", "succeeded", verdict="no_evidence")
@@ -101,31 +155,32 @@ async def test_a_row_moves_only_from_where_it_is(tmp_path: Path) -> None:
 KINDS = st.sampled_from([("queued", None), ("failed", None), ("succeeded", "manipulated"), ("succeeded", "no_evidence")])
 
 
-@settings(max_examples=15)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(KINDS, max_size=12), st.integers(1, 5), st.sampled_from([None, "manipulated"]))
 def test_pages_give_every_row_once_newest_first(
-    kinds: list[tuple[AnalysisStatus, str | None]], limit: int, verdict: VerdictName | None
+    url: URL, kinds: list[tuple[AnalysisStatus, str | None]], limit: int, verdict: VerdictName | None
 ) -> None:
     async def run() -> tuple[list[str], list[str]]:
-        with tempfile.TemporaryDirectory() as directory:
-            database = await Database.open(Path(directory) / "rows.db")
-            rows = [row(n, status, verdict=name) for n, (status, name) in enumerate(kinds)]
-            wanted = [one.id for one in rows if verdict is None or one.verdict == verdict]
-            for one in rows:
-                await database.add(one)
-            seen: list[str] = []
-            while page := await database.page(before=seen[-1] if seen else None, limit=limit, verdict=verdict):
-                assert len(page) <= limit
-                seen += [one.id for one in page]
-            await database.close()
-            return wanted, seen
+        database = await Database.open(url)
+        for old in await database.ids():
+            await database.remove(old)
+        rows = [row(n, status, verdict=name) for n, (status, name) in enumerate(kinds)]
+        wanted = [one.id for one in rows if verdict is None or one.verdict == verdict]
+        for one in rows:
+            await database.add(one)
+        seen: list[str] = []
+        while page := await database.page(before=seen[-1] if seen else None, limit=limit, verdict=verdict):
+            assert len(page) <= limit
+            seen += [one.id for one in page]
+        await database.close()
+        return wanted, seen
 
     wanted, seen = asyncio.run(run())
     assert seen == wanted[::-1]
 
 
-async def test_a_search_is_for_text_not_for_patterns(tmp_path: Path) -> None:
-    database = await Database.open(tmp_path / "rows.db")
+async def test_a_search_is_for_text_not_for_patterns(url: URL) -> None:
+    database = await Database.open(url)
     await database.add(row(1, filename="100%_real.mp4"))
     await database.add(row(2, filename="other.mp4", external_id="Case 100"))
 
@@ -136,4 +191,5 @@ async def test_a_search_is_for_text_not_for_patterns(tmp_path: Path) -> None:
     assert await found("_real") == ["100%_real.mp4"]
     assert await found("case 1") == ["other.mp4"]
     assert await found("%") == ["100%_real.mp4"]
+    assert await found("100\0") == []
     await database.close()

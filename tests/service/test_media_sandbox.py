@@ -34,7 +34,7 @@ from pipelines.errors import (
 )
 from pipelines.frames import read_frames
 from pipelines.media import Frame, Frames, Limits, MediaInfo
-from service.media_sandbox import MediaSandbox
+from service.media_sandbox import MediaSandbox, SandboxCounts
 from service.media_wire import FRAME_SLOTS, Alive, Message, Opened, Shown, Started
 from tests.clips import face_clip, one_frame_clip, variable_pts
 from tests.support import ROOT, require
@@ -162,6 +162,23 @@ def test_children_end_with_the_sandbox(clip: Path) -> None:
     with pytest.raises(DecoderCrashed):
         list(frames)
     frames.close()
+
+
+def test_children_are_counted_and_those_that_fail_twice_over(clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "text").write_bytes(b"not a video")
+    with MediaSandbox() as sandbox:
+        with sandbox.read_frames(clip, hz=None) as frames:
+            next(iter(frames))
+            assert sandbox.counts == SandboxCounts(alive=1, started=1, crashed=0, stalled=0)
+        with pytest.raises(UnsupportedMedia):
+            sandbox.read_frames(tmp_path / "text")
+        assert sandbox.counts == SandboxCounts(alive=0, started=2, crashed=0, stalled=0), "a refusal is no crash"
+        limits = Limits(read_timeout_s=0.2)
+        for sign, error in ((signal.SIGSEGV, DecoderCrashed), (signal.SIGSTOP, DecoderStalled)):
+            with sandbox.read_frames(clip, hz=None, limits=limits) as frames, pytest.raises(error):
+                for _ in frames:
+                    os.kill(frames.pid, sign)
+        assert sandbox.counts == SandboxCounts(alive=0, started=4, crashed=1, stalled=1)
 
 
 def test_closing_early_ends_the_child_and_closing_twice_is_no_error(sandbox: MediaSandbox, clip: Path) -> None:
@@ -429,7 +446,7 @@ from pipelines.media import Limits
 from service.media_lock import lock_up
 from service.media_wire import Request
 victim = int(sys.argv[1])
-started = lock_up(Request(url=None, name="x", hz=None, limits=Limits(), closely=None), files=64)
+started, _ = lock_up(Request(url=None, name="x", hz=None, limits=Limits(), closely=None), files=64)
 def can(what):
     try:
         what()

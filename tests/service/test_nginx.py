@@ -1,0 +1,179 @@
+"""The load balancer: Debian's nginx runs `docker/nginx/nginx.conf` before two real replicas, one of which leaves, dies, and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import serve as serve_websocket
+from websockets.exceptions import ConnectionClosedError
+
+from tests.service.conftest import assert_problem, upload
+from tests.service.processes import Serving, free_port, serving
+from tests.service.test_analyses import events
+from tests.support import ROOT, require
+
+CONFIG = ROOT / "docker" / "nginx" / "nginx.conf"
+
+
+@contextmanager
+def nginx(directory: Path, *replicas: int) -> Iterator[httpx.Client]:
+    """Our configuration, but for the replicas' addresses, its own, and where it may write; a client of it."""
+    program = str(require("nginx"))
+    port = free_port()
+    text = CONFIG.read_text("utf-8").replace("listen 8080", f"listen 127.0.0.1:{port}").replace("/tmp/", f"{directory}/")
+    for number, replica in enumerate(replicas, 1):
+        assert text.count(f"undercurrent-{number}:8000") == 1
+        text = text.replace(f"undercurrent-{number}:8000", f"127.0.0.1:{replica}")
+    config = directory / "nginx.conf"
+    config.write_text(text, "utf-8")
+    command = [program, "-p", str(directory), "-c", str(config)]
+    checked = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0 and "[warn]" not in checked.stderr, checked.stderr
+    with (
+        subprocess.Popen([*command, "-g", "daemon off;"], stderr=subprocess.DEVNULL) as running,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
+    ):
+        try:
+            until = time.monotonic() + 10
+            while not _answers(client):
+                assert running.poll() is None and time.monotonic() < until, "nginx did not start"
+                time.sleep(0.02)
+            yield client
+        finally:
+            running.terminate()
+
+
+def _answers(client: httpx.Client) -> bool:
+    try:
+        return client.get("/metrics").status_code == 404
+    except httpx.ConnectError:
+        return False
+
+
+def asked(replica: Serving, route: str) -> int:
+    """How many GET requests for `route` a replica has answered, as its own metrics say."""
+    text = httpx.get(f"http://127.0.0.1:{replica.port}/metrics").text
+    found = [line for line in text.splitlines() if line.startswith("undercurrent_http_requests_total") and f'route="{route}"' in line]
+    return sum(int(float(line.rpartition(" ")[2])) for line in found)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Serving, Serving]]:
+    require("nginx")
+    first, second = (tmp_path_factory.mktemp(name) for name in ("first", "second"))
+    with serving(first) as one, serving(second) as other:
+        yield one, other
+
+
+def test_both_replicas_work_and_the_outside_sees_one_service(pair: tuple[Serving, Serving], clip: Path, tmp_path: Path) -> None:
+    with nginx(tmp_path, *(replica.port for replica in pair)) as client:
+        for _ in range(20):
+            assert client.get("/livez").json() == {"status": "alive"}
+        assert min(asked(replica, "/livez") for replica in pair) >= 8
+        answer = upload(client, clip, wait_s=60)
+        assert answer.json()["status"] == "succeeded"
+        given = client.get("/livez", headers={"X-Request-ID": "from-outside"})
+        assert given.headers["X-Request-ID"] == "from-outside" and len(answer.headers["X-Request-ID"]) == 32
+        assert "nginx/" not in answer.headers["Server"]
+        assert client.get("/metrics").status_code == 404
+        problem = assert_problem(client.post("/v1/analyses", headers={"Origin": "http://evil.example"}), 403, "cross-origin")
+        assert problem["expected"] == f"the origin {client.base_url.netloc.decode()}", "it knows by which name it was asked"
+
+
+def test_a_large_upload_is_passed_on_while_it_still_comes(pair: tuple[Serving, Serving], clip: Path, tmp_path: Path) -> None:
+    sent = threading.Event()
+
+    def body() -> Iterator[bytes]:
+        data = clip.read_bytes()
+        yield data[:1000]
+        deadline = time.monotonic() + 20
+        while not any(list((replica.log_file.parent / "data" / "analyses").glob("*/media")) for replica in pair):
+            assert time.monotonic() < deadline, "no replica saw the beginning before the end was sent"
+            time.sleep(0.02)
+        sent.set()
+        yield data[1000:]
+        yield bytes(3 * 1024**2)  # more than nginx takes unless told otherwise
+
+    for replica in pair:  # what earlier tests left
+        for row in replica.client.get("/v1/analyses").json()["items"]:
+            replica.client.delete(row["links"]["self"])
+    with nginx(tmp_path, *(replica.port for replica in pair)) as client:
+        answer = client.post("/v1/analyses", content=body(), headers={"Content-Type": "video/mp4"})
+    assert answer.status_code == 202 and sent.is_set()
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size > 100_000] == [], "nothing was kept on the way"
+
+
+def test_events_come_as_they_happen(pair: tuple[Serving, Serving], endless: Path, tmp_path: Path) -> None:
+    with nginx(tmp_path, pair[0].port, pair[0].port) as client:
+        path = upload(client, endless).headers["Location"]
+        began = time.monotonic()
+        with client.stream("GET", f"{path}/events") as stream:
+            seen = Counter(name for name, _ in _first(events(stream.iter_lines()), 8))
+        assert seen["progress"] >= 3 and time.monotonic() - began < 20
+        client.post(f"{path}/cancel")
+
+
+def _first(found: Iterator[tuple[str, object]], n: int) -> Iterator[tuple[str, object]]:
+    for _ in range(n):
+        yield next(found)
+
+
+def test_a_replica_that_leaves_or_dies_costs_no_request(pair: tuple[Serving, Serving], tmp_path: Path) -> None:
+    second = pair[1].port
+    for sign, settings in ((signal.SIGTERM, {"drain_notice_s": 2}), (signal.SIGKILL, {})):
+        directory = tmp_path / sign.name
+        directory.mkdir()
+        with serving(directory, **settings) as leaving, nginx(directory, leaving.port, second) as client:
+            statuses: Counter[int] = Counter()
+            stop = threading.Event()
+
+            def ask(statuses: Counter[int] = statuses, stop: threading.Event = stop, client: httpx.Client = client) -> None:
+                while not stop.is_set():
+                    statuses[client.get("/livez").status_code] += 1
+                    statuses[client.get("/v1/analyses").status_code] += 1
+                    time.sleep(0.01)
+
+            asking = [threading.Thread(target=ask) for _ in range(4)]
+            for thread in asking:
+                thread.start()
+            time.sleep(1)
+            leaving.ended(sign)
+            time.sleep(2)
+            stop.set()
+            for thread in asking:
+                thread.join()
+            assert set(statuses) == {200} and statuses[200] > 100, (sign, statuses)
+
+
+async def test_web_sockets_go_through_and_so_does_why_they_were_closed(tmp_path: Path) -> None:
+    async def replica(connection: ServerConnection) -> None:
+        async for message in connection:
+            if message == "leave":
+                await connection.close(1012, "resume elsewhere")
+                return
+            await connection.send(message)
+
+    async with serve_websocket(replica, "127.0.0.1", 0, subprotocols=["undercurrent.v1"]) as server:  # type: ignore[list-item]
+        port = server.sockets[0].getsockname()[1]
+        with nginx(tmp_path, port, port) as client:
+            address = f"ws://{client.base_url.netloc.decode()}/v1/stream"
+            async with connect(address, subprotocols=["undercurrent.v1"]) as socket:  # type: ignore[list-item]
+                assert socket.subprotocol == "undercurrent.v1"
+                await socket.send(b"\x00" * 300_000)
+                assert await asyncio.wait_for(socket.recv(), 10) == b"\x00" * 300_000
+                await socket.send("leave")
+                with pytest.raises(ConnectionClosedError) as closed:
+                    await asyncio.wait_for(socket.recv(), 10)
+    assert closed.value.rcvd is not None and (closed.value.rcvd.code, closed.value.rcvd.reason) == (1012, "resume elsewhere")
