@@ -38,7 +38,7 @@ from service.url_policy import UrlPolicy
 from service.witness import Witness
 
 SHUTDOWN_GRACE_S = 3
-"""How long a download may go on after SIGTERM, and live clients may take to read their end; listeners and waiting requests are let go at once."""
+"""How long a download may go on after SIGTERM, and live clients may take to read their end; who only listens or waits is let go at once."""
 DESCRIPTION = """\
 Send a video; learn how strongly the motion of each face through real time contradicts what a camera films.
 
@@ -101,9 +101,8 @@ async def open_rooms(settings: Settings, model: Model | None = None, witness: Wi
         stack.push_async_callback(jobs.close)
         # Warm before anybody can ask.
         engines = await asyncio.to_thread(stack.enter_context, Engines([model], controller=LoadController(_targets(settings))))
-        live = Streams(
-            settings, engines, sandbox.reader, open_camera=Cameras(sandbox, limits=settings.limits, give_up_s=settings.streams.away_s).open
-        )
+        cameras = Cameras(sandbox, limits=settings.limits, give_up_s=settings.streams.outage_s) if sandbox.supported() else None
+        live = Streams(settings, engines, sandbox.reader, None if cameras is None else cameras.open)
         stack.push_async_callback(live.drain, 0.0)
         await jobs.start()
         drain = Drain(settings.drain_notice_s)

@@ -69,6 +69,7 @@ OF_SLUG: Final = {
     "no-video-stream": CloseCode.NO_VIDEO,
     "source-unreachable": CloseCode.UNREACHABLE,
     "source-silent": CloseCode.STALLED,
+    "decoder-stalled": CloseCode.STALLED,
     "source-refused": CloseCode.UNREACHABLE,
     "stream-draining": CloseCode.DRAINING,
     "unknown-session": CloseCode.UNKNOWN_SESSION,

@@ -26,6 +26,7 @@ class Ready(Wire):
     status: Literal["ready"] = "ready"
     queued: int
     running: int
+    streams: int
     disk_free_bytes: int
 
 
@@ -37,7 +38,10 @@ async def livez() -> Alive:
 
 @router.get("/readyz", responses=documented(503))
 async def readyz(rooms: Rooms) -> Ready:
-    """Whether the database can be written, the disk has room and the service is not stopping. The model is warm before the port opens."""
+    """Whether the database can be written, the disk has room and the service is not stopping.
+
+    The model is loaded and warm before the port answers.
+    """
     if rooms.drain.begun or rooms.jobs.draining:
         raise NotReady("The service is stopping.", expected="a running service", got="a stopping one")
     try:
@@ -47,4 +51,9 @@ async def readyz(rooms: Rooms) -> Ready:
     free, least = rooms.storage.free_bytes, rooms.settings.min_free_bytes
     if free < least:
         raise NotReady("The disk is nearly full.", expected=f"{least:,} bytes free", got=f"{free:,}")
-    return Ready(queued=await rooms.database.count("queued"), running=await rooms.database.count("running"), disk_free_bytes=free)
+    return Ready(
+        queued=await rooms.database.count("queued"),
+        running=await rooms.database.count("running"),
+        streams=rooms.streams.running,
+        disk_free_bytes=free,
+    )

@@ -109,12 +109,12 @@ class Outbox:
         body = event.model_dump_json(exclude={"event_seq"})
         freed = sum(one.size for one in replaced)
         self._make_sure_of_room(len(body.encode()), len(replaced), freed, last=isinstance(event, ErrorEvent | End))
+        if not len(self):
+            self._moved_at = self._now()
         if replaced:
             self._waiting = deque(one for one in self._waiting if one not in replaced)
             self._waiting_bytes -= freed
             self.left_out += len(replaced) if isinstance(event, ScoreEvent) else 0
-        if not len(self):
-            self._moved_at = self._now()
         self._waiting.append(_Waiting(event, body, len(body.encode())))
         self._waiting_bytes += self._waiting[-1].size
 

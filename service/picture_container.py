@@ -1,7 +1,7 @@
 """Single pictures as one video: a JPEG or WebP and its stamp come in, the bytes of an endless Matroska file that holds them go out.
 
-So pictures of clients take the walk that files take: the decode child, which no picture can leave, its limits, and the clock of the hall with
-its rules for stamps that repeat, go back or stop. Written by `stream_intake.py` (RFC 9559; RFC 6386 and RFC 9649 for what a WebP holds).
+So pictures of clients take the walk that files take: the decode child, which no picture can leave, its limits, and the clock of the hall
+with its rules for stamps that repeat, go back or stop. Written by `stream_intake.py` (RFC 9559; RFC 6386, RFC 9649: what a WebP holds).
 """
 
 from __future__ import annotations

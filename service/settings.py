@@ -47,13 +47,13 @@ class StreamTerms:
     """Until a connection has said `start`."""
     idle_s: _Seconds = 30.0
     """Without media."""
-    away_s: _Seconds = 60.0
-    """How long a camera may show nothing, connecting again and again, before its stream ends."""
     pause_s: _Seconds = 600.0
     resume_s: _Seconds = 60.0
     """How long the session of a lost client is kept, and that of one that ended."""
     drain_s: _Seconds = 10.0
     """How long events may wait for a client that does not read."""
+    outage_s: _Seconds = 600.0
+    """How long a camera may show nothing while the service tries to reach it again."""
 
 
 def _default_data_dir() -> Path:

@@ -1,7 +1,7 @@
 """What a client sends of media: header and payload come in, bytes for the decoder go into its feed, and the credit is kept.
 
-Owned by `stream_session.py`, on the event loop. A piece beyond the credit is dropped. Of single pictures the next one is as good; but a chunk
-of a container cannot be missed, so those after a dropped one are dropped too, until it is sent again.
+Owned by `stream_session.py`, on the event loop. A piece beyond the credit is dropped. Of single pictures the next one is as good; but a
+chunk of a container cannot be missed, so those after a dropped one are dropped too, until it is sent again.
 """
 
 from __future__ import annotations
@@ -125,7 +125,9 @@ class Intake:
     def _over_credit(self) -> Dropped:
         self._abuse += 1
         if self._abuse >= ABUSE:
-            raise OverCredit("Media was sent beyond the credit again and again.", expected="to wait for `credit`", got=f"{ABUSE} pieces more")
+            raise OverCredit(
+                "Media was sent beyond the credit again and again.", expected="to wait for `credit`", got=f"{ABUSE} pieces more"
+            )
         if self._codec is None:
             self._missing = True
         else:

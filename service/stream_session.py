@@ -1,4 +1,4 @@
-"""One live stream from its `start` to its `end`: Frames of a source go into a LiveStream, what comes of them goes into the Outbox as events.
+"""One live stream from its `start` to its `end`: Frames of a source go into a LiveStream, what comes of them into the Outbox as events.
 
 Made by `streams.py`; lives on without a connection for a minute, so that a client may come back. Two threads work for it, one that reads
 frames and one that judges them; all else happens on the event loop.
@@ -73,9 +73,7 @@ class Session:
         media_s, pixels: limits that its client is told.
     """
 
-    def __init__(
-        self, mode: Mode, pace: Pace, live: LiveStream, terms: StreamTerms, *, hz: float, media_s: float, pixels: int
-    ) -> None:
+    def __init__(self, mode: Mode, pace: Pace, live: LiveStream, terms: StreamTerms, *, hz: float, media_s: float, pixels: int) -> None:
         self.id, self.token = secrets.token_hex(8), secrets.token_urlsafe(24)
         self.mode, self.pace, self._live, self._terms = mode, pace, live, terms
         self._hz, self._media_s, self._pixels = hz, media_s, pixels
@@ -125,7 +123,11 @@ class Session:
                 threshold=probability(model.calibrator.track_logit),
                 model=ModelOut.of(model.info),
                 limits=StreamLimits(
-                    message_bytes=MESSAGE_BYTES, idle_s=self._terms.idle_s, resume_s=self._terms.resume_s, media_s=self._media_s, pixels=self._pixels
+                    message_bytes=MESSAGE_BYTES,
+                    idle_s=self._terms.idle_s,
+                    resume_s=self._terms.resume_s,
+                    media_s=self._media_s,
+                    pixels=self._pixels,
                 ),
                 credit=self.allowance,
             )

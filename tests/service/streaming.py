@@ -1,4 +1,4 @@
-"""A plain client of a live stream for tests, and media to send: a real WebSocket to a real server; every event is kept, no rule is hidden."""
+"""A plain client of a live stream for tests, and media to send: a real WebSocket to a real server, every event kept, no rule hidden."""
 
 from __future__ import annotations
 
@@ -39,9 +39,11 @@ class Talk:
     async def say(self, kind: str, **fields: object) -> None:
         await self.socket.send(json.dumps({"type": kind, **fields}))
 
-    async def media(self, kind: MediaKind, payload: bytes, *, flags: MediaFlag = NO_FLAGS, **header: Any) -> None:
+    async def media(
+        self, kind: MediaKind, payload: bytes, *, flags: MediaFlag = NO_FLAGS, seq: int | None = None, **header: int | None
+    ) -> None:
         """Send a piece as the next, whatever the credit."""
-        seq = header.pop("seq", self.seq)
+        seq = self.seq if seq is None else seq
         await self.socket.send(MediaHeader(kind, seq, flags, **header).packed() + payload)
         self.seq = seq + 1
 
@@ -119,10 +121,13 @@ def stream_url(client: httpx.Client) -> str:
 
 
 @asynccontextmanager
-async def talk(client: httpx.Client, *, protocols: tuple[str, ...] = (SUBPROTOCOL,), **how: Any) -> AsyncIterator[Talk]:
+async def talk(client: httpx.Client, *, protocols: tuple[str, ...] = (SUBPROTOCOL,)) -> AsyncIterator[Talk]:
     """Connect to the service of `client`."""
     spoken = [Subprotocol(name) for name in protocols]
-    async with connect(stream_url(client), subprotocols=spoken or None, compression=None, max_size=None, **how) as socket, Talk(socket) as it:
+    async with (
+        connect(stream_url(client), subprotocols=spoken or None, compression=None, max_size=None, open_timeout=60) as socket,
+        Talk(socket) as it,
+    ):
         yield it
 
 

@@ -166,7 +166,7 @@ async def test_a_live_stream_hears_that_its_replica_leaves_and_goes_on_at_the_ot
         await it.until("score")
 
     with serving(tmp_path) as leaving, nginx(tmp_path, leaving.port, leaving.port) as client:
-        async with talk(client, open_timeout=60) as it:
+        async with talk(client) as it:
             await begin(it)
             leaving.process.send_signal(signal.SIGTERM)
             end = await it.until("end")
@@ -176,7 +176,7 @@ async def test_a_live_stream_hears_that_its_replica_leaves_and_goes_on_at_the_ot
         (tmp_path / "after").mkdir()
         with nginx(tmp_path / "after", leaving.port, pair[1].port) as left:
             for _ in range(2):  # whichever of the two nginx would have chosen
-                async with talk(left, open_timeout=60) as again:
+                async with talk(left) as again:
                     await begin(again)
                     await again.say("stop")
                     await again.until("end")

@@ -222,6 +222,10 @@ def test_a_client_is_stuck_when_something_waits_and_nothing_moves() -> None:
     assert outbox.stuck_s == 10
     outbox.take()
     assert outbox.stuck_s == 0
+    for _ in range(3):
+        outbox.put(MAKERS["stats"](0))
+        clock.s += 2
+    assert outbox.stuck_s == 6, "a newer one in the place of what waits moves nothing"
 
 
 @given(st.lists(st.sampled_from(["credit", "stats"]), min_size=1, max_size=300))

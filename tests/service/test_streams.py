@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,7 @@ async def test_faces_come_and_go(client: httpx.Client, tmp_path: Path) -> None:
 
 async def test_a_pause_is_no_silence_and_a_real_distance(serve: Serve, settings: Settings, clip: Path) -> None:
     images, stamps = pictures_of(clip)
-    with serve(_with(settings, idle_s=1.0)) as client:
+    with serve(with_terms(settings, idle_s=1.0)) as client:
         async with talk(client) as it:
             await it.say("start", mode="frames", codec="jpeg", pace="every")
             await it.feed(MediaKind.JPEG, images[:24], stamps[:24])
@@ -173,7 +174,7 @@ async def test_whoever_asks_is_answered(client: httpx.Client) -> None:
 
 
 async def test_streams_beyond_the_bound_are_turned_away_with_a_time(serve: Serve, settings: Settings, clip: Path) -> None:
-    with serve(_with(settings, max_streams=2)) as client:
+    with serve(with_terms(settings, max_streams=2)) as client:
         async with talk(client) as one, talk(client) as two, talk(client) as three:
             for it in (one, two):
                 await it.say("start", mode="container")
@@ -206,6 +207,5 @@ async def test_a_page_of_another_site_may_not_connect(client: httpx.Client) -> N
                 assert answer.read() and answer.json()["type"].endswith("cross-origin")
 
 
-def _with(settings: Settings, **terms: Any) -> Settings:
-    return settings.model_copy(update={"streams": type(settings.streams)(**terms)})
-
+def with_terms(settings: Settings, **terms: Any) -> Settings:  # noqa: ANN401  # of StreamTerms
+    return settings.model_copy(update={"streams": replace(settings.streams, **terms)})
