@@ -92,6 +92,7 @@ class Analysis:
         seat: who asks the nets, and keeps the memories; None asks them here and now. An Engine's seats share its nets with other streams.
         clock: counts CPU time.
         horizon_s: seconds of media that the verdict is about; what is older is forgotten, so that a stream may go on for ever. None: all.
+        sparing: search for faces less often where there are fewer looks a second, because they are few for want of time.
         explain: keep the embeddings of each face in view, and of the most suspicious one that left, for `explained`.
 
     Raises:
@@ -106,6 +107,7 @@ class Analysis:
         seat: Seat | None = None,
         clock: StageClock | None = None,
         horizon_s: float | None = None,
+        sparing: bool = False,
         explain: bool = False,
     ) -> None:
         if explain and horizon_s is not None:
@@ -122,7 +124,7 @@ class Analysis:
         self._horizon_s = horizon_s
         self.scores: list[Score] = []
         self._seat = Inference(model, clock=self.clock) if seat is None else seat
-        self._cropper = Cropper(model.detector, clock=self.clock)
+        self._cropper = Cropper(model.detector, clock=self.clock, sparing=sparing)
         self._memories: dict[int, _Memory] = {}
         self._left: tuple[_Suspicion, _Kept] | None = None
         """The most suspicious face of those that left: nobody can ask for another, so what is kept does not grow with their number."""

@@ -28,10 +28,10 @@ class Cropped:
 
 
 class Cropper:
-    """Follows the faces of one stream and cuts them out."""
+    """Follows the faces of one stream and cuts them out; `sparing` as in FaceTracker."""
 
-    def __init__(self, detector: FaceDetector, *, clock: StageClock | None = None) -> None:
-        self._tracker = FaceTracker(detector)
+    def __init__(self, detector: FaceDetector, *, clock: StageClock | None = None, sparing: bool = False) -> None:
+        self._tracker = FaceTracker(detector, sparing=sparing)
         self._clock = clock or StageClock()
         self._broken = False
         """Whether the timeline broke since the last picture that was looked at."""

@@ -115,7 +115,7 @@ class LiveStream:
         self._seat = engines.seat()
         self.model = self._seat.engine.model
         self.clock = StageClock(time.thread_time, total=engines.spent)
-        self._analysis = Analysis(self.model, seat=self._seat, clock=self.clock, horizon_s=HORIZON_S)
+        self._analysis = Analysis(self.model, seat=self._seat, clock=self.clock, horizon_s=HORIZON_S, sparing=not patient)
         self._native_hz = native_hz
         self._attention = Attention(native_hz=native_hz) if attentive and not patient else None
         self._patient = patient

@@ -22,6 +22,9 @@ from pipelines.media import Frame, Image
 
 FIND_EVERY_S: Final = 0.5
 AFRESH_EVERY_S: Final = 2.0
+FIND_LOOKS, AFRESH_LOOKS = 6, 24
+"""As many looks as these seconds have at 12 a second. A sparing tracker waits for them too: who is looked at less often because the
+machine is behind would else search at every look, each would cost three times as much, and the machine fall further behind."""
 FORGET_AFTER_S: Final = 2.0
 MAX_FACES: Final = 20
 MAX_TRACKS: Final = 64
@@ -90,10 +93,14 @@ class FaceTracker:
     """Finds and follows. Holds the state of one stream; the detector holds none."""
 
     detector: FaceDetector
+    sparing: bool = False
+    """Search no larger a share of the looks when there are fewer of them a second; newcomers are then noticed later."""
     _tracks: list[_Track] = field(default_factory=list)
     _next_id: int = 0
     _last_find_pts: int | None = None
     _last_afresh_pts: int | None = None
+    _looks_since_find: int = 0
+    _looks_since_afresh: int = 0
     _thumbnail: NDArray[np.float32] | None = None
     _size: tuple[int, ...] | None = None
 
@@ -108,10 +115,12 @@ class FaceTracker:
         followed = {} if cut else self._follow(frame)
         lost = any(track.visible and track.id not in followed for track in self._tracks)
         unfollowed = 0
-        if cut or lost or _is_due(self._last_afresh_pts, AFRESH_EVERY_S, frame):
-            self._last_afresh_pts = frame.pts
+        self._looks_since_find += 1
+        self._looks_since_afresh += 1
+        if cut or lost or self._is_due(frame, self._last_afresh_pts, AFRESH_EVERY_S, self._looks_since_afresh, AFRESH_LOOKS):
+            self._last_afresh_pts, self._looks_since_afresh = frame.pts, 0
             followed, unfollowed = self._find(frame, {})
-        elif _is_due(self._last_find_pts, FIND_EVERY_S, frame):
+        elif self._is_due(frame, self._last_find_pts, FIND_EVERY_S, self._looks_since_find, FIND_LOOKS):
             # Whoever is followed on a doubtful look is looked for like anybody else, and lost if nobody is there.
             sure = {track: face for track, face in followed.items() if face.confidence >= MIN_CONFIDENCE}
             followed, unfollowed = self._find(frame, sure)
@@ -141,7 +150,7 @@ class FaceTracker:
 
     def _find(self, frame: Frame, known: dict[int, Face]) -> tuple[dict[int, Face], int]:
         """Search where nobody is `known`; match what is found to the other tracks by overlap; the rest are new tracks."""
-        self._last_find_pts = frame.pts
+        self._last_find_pts, self._looks_since_find = frame.pts, 0
         found = [face for face in find_faces(self.detector, frame.image, list(known.values())) if face.confidence >= MIN_CONFIDENCE]
         found.sort(key=lambda face: -face.px)
         room = MAX_FACES - len(known)
@@ -173,6 +182,11 @@ class FaceTracker:
         self._tracks = [track for track in self._tracks if track.id not in gone]
         return sorted(gone)
 
+    def _is_due(self, frame: Frame, last_pts: int | None, every_s: float, looks: int, every_looks: int) -> bool:
+        if last_pts is None:
+            return True
+        return float((frame.pts - last_pts) * frame.time_base) >= every_s and not (self.sparing and looks < every_looks)
+
     def _born(self, face: Face, frame: Frame) -> _Track:
         track = _Track(self._next_id, face.box, np.zeros(2, dtype=np.float32), frame.pts)
         self._next_id += 1
@@ -183,10 +197,6 @@ class FaceTracker:
         before, self._thumbnail = self._thumbnail, _thumbnail(image)
         size, self._size = self._size, image.shape[:2]
         return before is not None and (size != self._size or float(np.abs(self._thumbnail - before).mean()) > CUT_LEVEL)
-
-
-def _is_due(last_pts: int | None, every_s: float, frame: Frame) -> bool:
-    return last_pts is None or float((frame.pts - last_pts) * frame.time_base) >= every_s
 
 
 def _thumbnail(image: Image) -> NDArray[np.float32]:

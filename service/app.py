@@ -11,7 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import structlog
+import torch
 import uvicorn
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -124,6 +126,9 @@ def run(settings: Settings) -> None:
         KeyboardInterrupt: it was stopped by Ctrl-C, after everything was closed.
     """
     configure_logging()
+    # Streams and analyses run side by side already: threads within an operation would wait for each other at its end.
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
     asyncio.run(_serve(settings))
 
 

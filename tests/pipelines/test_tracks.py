@@ -10,6 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from models.face_detector import Detections, FaceDetector
+from pipelines import tracks
+from pipelines.faces import Face
 from pipelines.media import Frame, Image
 from pipelines.tracks import FaceTracker, Observations
 from tests.clips import empty_frame, face_frame
@@ -74,6 +76,27 @@ def test_a_newcomer_is_found_within_half_a_second_and_nobody_else_changes_hands(
     faces = [{seen.track for seen in one.seen} for one in observed]
     assert faces[:8] == [{0}] * 8 and {0, 1} in faces[8:13] and faces[13:] == [{0, 1}] * 13
     assert searched == [0, 1, 1, 2, 0, 2], "afresh at the start and after two seconds, and only for newcomers between"
+
+
+@pytest.mark.parametrize(("hz", "sparing", "every_s"), [(12.0, False, 0.5), (12.0, True, 0.5), (4.0, False, 0.5), (4.0, True, 1.5)])
+def test_a_sparing_tracker_searches_the_same_share_of_its_looks_at_any_rate(
+    detector: FaceDetector, monkeypatch: pytest.MonkeyPatch, hz: float, sparing: bool, every_s: float
+) -> None:
+    searched: list[float] = []
+    find = tracks.find_faces
+
+    def counted(detector: FaceDetector, image: Image, known: list[Face] | None = None) -> list[Face]:
+        searched.append(t)
+        return find(detector, image, known)
+
+    monkeypatch.setattr(tracks, "find_faces", counted)
+    tracker = FaceTracker(detector, sparing=sparing)
+    for i in range(round(6 * hz)):
+        t = i / hz
+        observed = tracker.update(Frame(face_frame(t), round(1000 * t), MS))
+        assert len(observed.seen) == 1, "followed all the same"
+    assert searched[0] == 0.0, "at once when nobody is known"
+    assert np.diff(searched) == pytest.approx(every_s, abs=0.5 / hz)
 
 
 def test_a_cut_ends_the_track(detector: FaceDetector) -> None:

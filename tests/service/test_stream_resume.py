@@ -1,4 +1,4 @@
-"""A connection is lost in the middle, or the service stops: no event is lost or told twice, nor a face's memory; the verdict is the same."""
+"""A connection is lost in the middle, or the service stops: no event is lost or told twice, nor a face's memory; the verdict stands."""
 
 from __future__ import annotations
 
