@@ -10,8 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.face_detector import Detections, FaceDetector
-from pipelines import tracks
-from pipelines.faces import Face
+from pipelines.faces import Face, find_faces
 from pipelines.media import Frame, Image
 from pipelines.tracks import FaceTracker, Observations
 from tests.clips import empty_frame, face_frame
@@ -83,13 +82,12 @@ def test_a_sparing_tracker_searches_the_same_share_of_its_looks_at_any_rate(
     detector: FaceDetector, monkeypatch: pytest.MonkeyPatch, hz: float, sparing: bool, every_s: float
 ) -> None:
     searched: list[float] = []
-    find = tracks.find_faces
 
     def counted(detector: FaceDetector, image: Image, known: list[Face] | None = None) -> list[Face]:
         searched.append(t)
-        return find(detector, image, known)
+        return find_faces(detector, image, known)
 
-    monkeypatch.setattr(tracks, "find_faces", counted)
+    monkeypatch.setattr("pipelines.tracks.find_faces", counted)
     tracker = FaceTracker(detector, sparing=sparing)
     for i in range(round(6 * hz)):
         t = i / hz
