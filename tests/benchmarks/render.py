@@ -12,7 +12,7 @@ from rich.table import Table as RichTable
 from tests.benchmarks.bench_xor import PUBLISHED
 
 Rows = Sequence[dict[str, Any]]
-IN_README = ("walk", "peers", "timeline", "decode", "edge", "live", "attention", "length", "day", "liquid", "seconds", "xor")
+IN_README = ("walk", "peers", "timeline", "decode", "edge", "live", "attention", "length", "liquid", "seconds", "xor")
 IN_MODEL_CARD = ("card", "ablation")
 TITLES = {
     "genuine": "Genuine deepfakes (tier `validation`), video level",
