@@ -13,6 +13,7 @@ from pydantic import Field, TypeAdapter, model_validator
 from pipelines.time_report import Provenance
 from service.schemas import ModelOut, Moment, TimelineRow, VerdictOut, Wire
 
+PATH: Final = "/v1/stream"
 SUBPROTOCOL: Final = "undercurrent.v1"
 Mode = Literal["pull", "container", "frames"]
 Pace = Literal["every", "live"]
