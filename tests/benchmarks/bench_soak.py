@@ -1,7 +1,8 @@
-"""Does anything stay behind? Live streams of all modes for hours, a fault every twenty seconds, and what the service holds before and after.
+"""Does anything stay behind? Live streams of all modes for hours, a fault every twenty seconds; what the service holds before and after.
 
-Service, real RTSP server and clients are processes of this machine; the clients are ours (`service.client`) behind a network that can be cut. What is
-compared are two moments without any stream: the first after every kind of fault has happened once, so that pools and caches have their size.
+Service, real RTSP server and clients are processes of this machine; the clients are ours (`service.client`) behind a network that can be
+cut. What is compared are two moments without any stream: the first after every kind of fault has happened once, so that pools and caches
+have their size.
 """
 
 from __future__ import annotations
@@ -155,7 +156,7 @@ class Crowd:
                 await role()
                 self._seen.ends["well"] += 1
             except ClientError as error:
-                self._seen.ends[getattr(error, "code", None) or type(error).__name__] += 1
+                self._seen.ends[type(error).__name__] += 1
             await asyncio.sleep(1)
 
     async def _pull(self) -> None:

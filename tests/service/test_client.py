@@ -193,28 +193,28 @@ async def test_the_same_clip_by_every_way(serve: Serve, settings: Settings, mkv:
     images, stamps = pictures_of(mkv)
     with rtsp_server(mkv) as camera, serve(near) as client:
         result, rows = timeline_of(client, mkv)
-        verdicts, looks = {}, {}
-        for mode, arguments, media in (
-            ("container", {}, mkv),
-            ("frames", {"codec": "jpeg", "pace": "every"}, [(image, stamp / 1e6) for image, stamp in zip(images, stamps, strict=True)]),
-            ("pull", {"source": camera.url("/file")}, None),
-        ):
-            async with connect(str(client.base_url), mode=mode, **arguments) as live:  # type: ignore[arg-type]
-                if media is not None:
-                    await live.send_all(media)
-                    verdicts[mode] = (await live.finish()).model_dump(mode="json")
-                    looks[mode] = rows_of(await told(live))
-                else:
-                    events = []
-                    async for event in live:
-                        events.append(event)
-                        if isinstance(event, ScoreEvent) and event.at.t > 7.0:
-                            break
-                    verdicts[mode] = (await live.finish()).model_dump(mode="json")
-                    looks[mode] = rows_of(events)
-    print({mode: (verdict["score"]["p"], len(looks[mode])) for mode, verdict in verdicts.items()}, result["score"]["p"], len(rows))
-    print([(a["t"], a["logit"]) for a in rows][:8], [(a["t"], a["logit"]) for a in looks["pull"]][:8])
-    assert only(looks["container"]) == only(rows) and verdicts["container"]["score"] == result["score"]
+        async with connect(str(client.base_url), mode="container") as live:
+            await live.send_all(mkv)
+            container = await live.finish()
+            looks = await told(live)
+        async with connect(str(client.base_url), mode="frames", codec="jpeg", pace="every") as live:
+            await live.send_all([(image, stamp / 1e6) for image, stamp in zip(images, stamps, strict=True)])
+            frames = await live.finish()
+        async with connect(str(client.base_url), mode="pull", source=camera.url("/file")) as live:
+            async for event in live:
+                if isinstance(event, ScoreEvent) and event.at.t > 7.0:
+                    break
+            pull = await live.finish()
+            assert live.end is not None
+            totals = live.end.totals
+    assert only(rows_of(looks)) == only(rows)
+    assert container.model_dump(mode="json")["score"] == result["score"]
+    # JPEG at quality 95 is another picture by a grey level or so; a camera is looked at as it plays, so at other moments, and less often
+    # where the machine is busy: evidence may then be too thin to say anything, as it should.
+    assert frames.score.p == pytest.approx(result["score"]["p"], abs=0.03)
+    assert pull.score.p == pytest.approx(result["score"]["p"], abs=0.05)
+    assert container.verdict == frames.verdict == result["verdict"]
+    assert pull.verdict == result["verdict"] or totals.shed > totals.looked_at
 
 
 async def test_whoever_leaves_without_finishing_leaves_nothing_behind(client: httpx.Client, mkv: Path) -> None:
