@@ -99,7 +99,7 @@ async def open_rooms(settings: Settings, model: Model | None = None, witness: Wi
             model = await asyncio.to_thread(load_model, settings.weights, device=settings.device)
         database = await Database.open(database_url(settings))
         stack.push_async_callback(database.close)
-        storage = Storage(settings.data_dir / "analyses")
+        storage = Storage.open(settings)
         sandbox = stack.enter_context(MediaSandbox(UrlPolicy(settings.camera_networks)))
         jobs = Jobs(settings, database, storage, model, sandbox.reader, witness)
         stack.push_async_callback(jobs.close)

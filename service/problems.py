@@ -38,6 +38,11 @@ class ServiceError(Refusal):
     title: ClassVar[str] = "The request cannot be served"
     status: ClassVar[int] = 400
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the answer says beside its problem."""
+        return {}
+
 
 class UnknownAnalysis(ServiceError):
     slug = "analysis-not-found"
@@ -73,6 +78,12 @@ class UploadTooLarge(ServiceError):
     slug = "upload-too-large"
     title = "The upload exceeds the limit"
     status = 413
+
+
+class UploadTooSlow(ServiceError):
+    slug = "upload-too-slow"
+    title = "The upload did not come in time"
+    status = 408
 
 
 class UnsupportedContentType(ServiceError):
@@ -127,6 +138,30 @@ class DiskFull(ServiceError):
     slug = "insufficient-storage"
     title = "There is not enough disk space"
     status = 507
+
+
+class RangeNotSatisfiable(ServiceError):
+    slug = "range-not-satisfiable"
+    title = "The range lies outside of the media"
+    status = 416
+
+    def __init__(self, size: int, *, got: str) -> None:
+        super().__init__("The range begins behind the end.", expected=f"a byte below {size:,}", got=got)
+        self._size = size
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Content-Range": f"bytes */{self._size}"}
+
+
+class StoreUnavailable(ServiceError):
+    slug = "store-unavailable"
+    title = "Media and evidence cannot be reached now"
+    status = 503
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": "10"}
 
 
 class ForeignHost(ServiceError):
@@ -207,7 +242,8 @@ def _id(request: Request) -> str | None:
 async def _refused(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, Refusal):
         raise error
-    return problem_response(problem_of(error, instance=request.url.path, request_id=_id(request)))
+    headers = error.headers if isinstance(error, ServiceError) else None
+    return problem_response(problem_of(error, instance=request.url.path, request_id=_id(request)), headers)
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:

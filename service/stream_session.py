@@ -39,6 +39,7 @@ from service.stream_wire import (
     Event,
     FaceEvent,
     GapEvent,
+    LatencyStages,
     Mode,
     Pace,
     Ready,
@@ -449,7 +450,8 @@ class Session:
         stamp = scored.pts - scored.shift
         captured = self._source.captured.get(stamp) if isinstance(self._source, FedPictures) else None
         self._t = at.t
-        self._latencies.append(scored.latency_s)
+        took = scored.took
+        self._latencies.append(took.all_s)
         for score in scored.scores:
             if score.track not in self._seen:
                 self._soon(self.emit, FaceEvent(session_id=self.id, track=score.track, state="appeared", at=at))
@@ -468,7 +470,9 @@ class Session:
                 provenance=scored.provenance,
                 p=max(judged) if judged else None,
                 faces=[timeline_row(score) for score in scored.scores],
-                latency_s=scored.latency_s,
+                latency_s=took.all_s,
+                stages=LatencyStages(decode_s=took.decode_s, wait_s=took.wait_s, look_s=took.look_s),
+                judged_at=time.time(),
                 capture_epoch_us=captured,
             ),
         )

@@ -18,7 +18,6 @@ from fastapi import APIRouter, Depends, WebSocket
 from pipelines.engine import Engines
 from pipelines.errors import Overloaded
 from pipelines.media import Reader
-from service.asyncapi import PATH
 from service.media_feed import MediaFeed
 from service.picture_source import FedPictures, OpenCamera, PictureSource
 from service.problems import problem_of, problem_response
@@ -28,7 +27,7 @@ from service.stream_connection import Connection
 from service.stream_errors import PullNotSupported, StreamDraining, UnknownSession
 from service.stream_intake import Intake
 from service.stream_session import Session
-from service.stream_wire import Pace, ResumeOf, Start
+from service.stream_wire import PATH, Pace, ResumeOf, Start
 
 SPARE_CONNECTIONS: Final = 256
 """Beyond one for each stream: of clients that have not said yet what they want. More are refused before their handshake."""
