@@ -98,6 +98,32 @@ class TemporalSlots:
             self._owned[slot] = False
             self._free.append(slot)
 
+    def read(self, slot: int) -> TemporalState:
+        """A copy of one slot's state, each (1, ...), on the processor.
+
+        Raises:
+            UnknownSlot: nobody owns it.
+        """
+        rows = self._checked([slot]).to(self.state.h.device)
+        return TemporalState(*(part.cpu() for part in self.state.gather(rows)))
+
+    def write(self, slot: int, state: TemporalState) -> None:
+        """Have one slot remember what `read` gave, here or elsewhere.
+
+        Raises:
+            UnknownSlot: nobody owns it.
+            ValueError: it is the state of another head.
+        """
+        rows = self._checked([slot]).to(self.state.h.device)
+        for name, whole, part in zip(state._fields, self.state, state, strict=True):
+            if part.shape != (1, *whole.shape[1:]) or part.dtype != whole.dtype:
+                raise ValueError(
+                    f"write: expected {name} to be {whole.dtype} of shape {(1, *whole.shape[1:])}, got {part.dtype} of {tuple(part.shape)}"
+                )
+        with torch.no_grad():
+            for whole, part in zip(self.state, state, strict=True):
+                whole.index_copy_(0, rows, part.to(whole.device))
+
     def step(self, x: Tensor, slots: Sequence[int] | Tensor, dt: Tensor, mask: Tensor | None = None) -> TemporalOutput:
         """One observation of each of N streams: x (N, E), dt (N, 1) seconds since each one's previous, mask (N,) bool. No gradient.
 

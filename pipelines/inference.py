@@ -6,7 +6,7 @@ as far as `models/buckets.py` says.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.slots import TemporalSlots
+from models.temporal import TemporalState
 from pipelines.errors import ModelFailed
 from pipelines.media import Image
 from pipelines.model import Model
@@ -104,6 +105,20 @@ class Inference:
     def release(self, slot: int) -> None:
         """Let a memory go; nothing of it is left."""
         self._slots.release(slot)
+
+    def recall(self, slot: int) -> dict[str, NDArray[np.generic]]:
+        """What one memory holds, by name, so that another may hold it."""
+        return {name: part.numpy() for name, part in self._slots.read(slot)._asdict().items()}
+
+    def restore(self, slot: int, held: Mapping[str, NDArray[np.generic]]) -> None:
+        """Have one memory hold what `recall` gave, here or in another process.
+
+        Raises:
+            ValueError: it is the memory of another model.
+        """
+        if held.keys() != set(TemporalState._fields):
+            raise ValueError(f"restore: expected {', '.join(TemporalState._fields)}, got {', '.join(held) or 'nothing'}")
+        self._slots.write(slot, TemporalState(**{name: torch.from_numpy(np.array(part)) for name, part in held.items()}))
 
     def judge(self, looks: Sequence[Look]) -> list[Impression]:
         """See and remember N looks, N >= 0, as one batch.

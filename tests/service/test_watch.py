@@ -21,7 +21,7 @@ from rich.console import Console
 
 from service.media_sandbox import MediaSandbox
 from service.schemas import Moment, TimelineRow
-from service.stream_wire import Allowance, DropEvent, FaceEvent, GapEvent, ScoreEvent, Source, Stats, server_message
+from service.stream_wire import Allowance, DropEvent, FaceEvent, GapEvent, LatencyStages, ScoreEvent, Source, Stats, server_message
 from service.watch_view import WatchView
 from tests import clips
 from tests.rtsp import RtspServer, rtsp_server
@@ -191,7 +191,17 @@ def _scored(t: float, *ps: float | None) -> ScoreEvent:
         )
         for n, p in enumerate(ps)
     ]
-    return ScoreEvent(session_id="x", at=_at(t), stamp=0, provenance="rtp", p=None, faces=rows, latency_s=0.02)
+    return ScoreEvent(
+        session_id="x",
+        at=_at(t),
+        stamp=0,
+        provenance="rtp",
+        p=None,
+        faces=rows,
+        latency_s=0.02,
+        stages=LatencyStages(decode_s=0.004, wait_s=0.001, look_s=0.015),
+        judged_at=t,
+    )
 
 
 def _drawn(view: WatchView) -> str:
