@@ -105,7 +105,9 @@ async def open_rooms(settings: Settings, model: Model | None = None, witness: Wi
         stack.push_async_callback(jobs.close)
         # Warm before anybody can ask.
         engines = await asyncio.to_thread(stack.enter_context, Engines([model], controller=LoadController(_targets(settings))))
-        cameras = Cameras(sandbox, limits=settings.limits, give_up_s=settings.streams.outage_s) if sandbox.supported() else None
+        terms, cameras = settings.streams, None
+        if sandbox.supported():
+            cameras = Cameras(sandbox, limits=settings.limits, give_up_s=terms.outage_s, transport=terms.rtsp_transport)
         live = Streams(settings, engines, sandbox.reader, None if cameras is None else cameras.open)
         stack.push_async_callback(live.drain, 0.0)
         watched = Feeds(FeedRows(database, alone=settings.database_url is None), settings, engines, cameras)
