@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
@@ -37,6 +38,8 @@ class ServiceError(Refusal):
     slug: ClassVar[str] = "service-error"
     title: ClassVar[str] = "The request cannot be served"
     status: ClassVar[int] = 400
+    headers: Mapping[str, str] = MappingProxyType({})
+    """Of the answer, besides those that every answer has."""
 
 
 class UnknownAnalysis(ServiceError):
@@ -189,7 +192,8 @@ def _id(request: Request) -> str | None:
 async def _refused(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, Refusal):
         raise error
-    return problem_response(problem_of(error, instance=request.url.path, request_id=_id(request)))
+    headers = dict(error.headers) if isinstance(error, ServiceError) else None
+    return problem_response(problem_of(error, instance=request.url.path, request_id=_id(request)), headers)
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
