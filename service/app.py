@@ -21,7 +21,7 @@ from fastapi.routing import APIRoute
 from pipelines.analysis import Model, load_model
 from pipelines.engine import Engines
 from pipelines.load import LoadController, LoadTargets
-from service import __version__, analyses, asyncapi, dashboard, evidence, health, metrics, problems, streams, websocket
+from service import __version__, analyses, asyncapi, dashboard, evidence, health, metrics, problems, sign_in, streams, websocket
 from service.auth import needs
 from service.boundary import Boundary
 from service.connection import database_url
@@ -195,6 +195,7 @@ def _application(settings: Settings, rooms: Callable[[], AbstractAsyncContextMan
     app.add_middleware(Boundary, settings=settings, witness=witness)
     for open_to_all in (health.router, metrics.router, asyncapi.router):
         app.include_router(open_to_all)
+    app.include_router(sign_in.router)
     for router in (analyses.router, evidence.router):
         app.include_router(router, dependencies=[Depends(needs("analyses"))])
     app.include_router(streams.router, dependencies=[Depends(needs("streams"))])

@@ -15,13 +15,14 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from service.database import DEFAULT_TENANT
-from service.key_store import SCOPES, Scope
-from service.problems import ServiceError
+from service.key_store import SCOPES, KeyRow, KeyStore, Scope
+from service.problems import CrossOrigin, ServiceError
 
 if TYPE_CHECKING:
     from service.rooms import ServiceRooms
 
 REALM: Final = 'Bearer realm="undercurrent"'
+COOKIE: Final = "undercurrent_session"
 READING: Final = ("GET", "HEAD")
 
 log = structlog.get_logger()
@@ -70,22 +71,49 @@ class Caller:
 AT_HOME: Final = Caller(DEFAULT_TENANT, frozenset(SCOPES), None)
 
 
-async def _caller(connection: HTTPConnection) -> Caller:
-    rooms: ServiceRooms = connection.app.state.rooms
-    scheme, _, secret = connection.headers.get("authorization", "").partition(" ")
-    if not scheme:
-        if rooms.settings.needs_keys:
-            raise Unauthenticated("This service wants a key.", expected="Authorization: Bearer uc_...", got="none")
-        return AT_HOME
-    if scheme.lower() != "bearer":
-        raise Unauthenticated("The authorization is of another kind.", expected="Authorization: Bearer uc_...", got=scheme[:20])
-    row = await rooms.keys.owner(secret.strip())
+async def known_key(keys: KeyStore, secret: str) -> KeyRow:
+    """The key of this secret.
+
+    Raises:
+        Unauthenticated: there is none, or it has ended.
+    """
+    row = await keys.owner(secret)
     if row is None:
         raise Unauthenticated("The key is not known.", expected="a key of this service", got="another")
     if why_not := row.why_not:
         raise Unauthenticated("The key cannot be used any more.", expected="a key that is valid", got=why_not)
+    return row
+
+
+async def _key(connection: HTTPConnection) -> KeyRow | None:
+    """The key that came with a request; None where none came and none is needed."""
+    rooms: ServiceRooms = connection.app.state.rooms
+    scheme, _, secret = connection.headers.get("authorization", "").partition(" ")
+    if scheme and scheme.lower() != "bearer":
+        raise Unauthenticated("The authorization is of another kind.", expected="Authorization: Bearer uc_...", got=scheme[:20])
+    if not scheme and (secret := connection.cookies.get(COOKIE, "")):
+        _check_own_page(connection)
+    if not scheme and not secret:
+        if rooms.settings.needs_keys:
+            raise Unauthenticated("This service wants a key.", expected="Authorization: Bearer uc_...", got="none")
+        return None
+    row = await known_key(rooms.keys, secret.strip())
     structlog.contextvars.bind_contextvars(key=row.id)
-    return Caller(row.tenant, row.granted, row.id)
+    return row
+
+
+def _check_own_page(connection: HTTPConnection) -> None:
+    """A browser sends its cookies by itself, so what changes something must say whose page asked; `boundary.py` refuses other sites."""
+    named = connection.headers.get("origin") or connection.headers.get("sec-fetch-site")
+    if connection.scope.get("method", "WS") not in READING and not named:
+        raise CrossOrigin("With a cookie, a request that changes something names its page.", expected="an Origin header", got="none")
+
+
+KnownKey = Annotated[KeyRow | None, Depends(_key)]
+
+
+async def _caller(key: KnownKey) -> Caller:
+    return AT_HOME if key is None else Caller(key.tenant, key.granted, key.id)
 
 
 Known = Annotated[Caller, Depends(_caller)]

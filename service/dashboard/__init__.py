@@ -31,21 +31,30 @@ class _Assets(StaticFiles):
 
 def install(app: FastAPI) -> None:
     """Add the page and its assets to `app`."""
-    template = Environment(loader=PackageLoader("service.dashboard"), autoescape=True, undefined=StrictUndefined).get_template(
-        "page.html.j2"
-    )
+    templates = Environment(loader=PackageLoader("service.dashboard"), autoescape=True, undefined=StrictUndefined)
+    template, sign_in = templates.get_template("page.html.j2"), templates.get_template("sign_in.html.j2")
 
     def page(rooms: Rooms) -> HTMLResponse:
         """The dashboard; what it shows is chosen by its own script from the address."""
         settings = rooms.settings
         return HTMLResponse(
-            template.render(version=__version__, max_upload_bytes=settings.max_upload_bytes, is_loopback=settings.is_loopback)
+            template.render(
+                version=__version__,
+                max_upload_bytes=settings.max_upload_bytes,
+                is_loopback=settings.is_loopback,
+                needs_keys=settings.needs_keys,
+            )
         )
 
     def page_of_one(analysis_id: UUID, rooms: Rooms) -> HTMLResponse:
         """The same page, opened at one analysis."""
         return page(rooms)
 
+    def sign_in_page() -> HTMLResponse:
+        """Where a key is asked for; `api.js` leads here when there is none."""
+        return HTMLResponse(sign_in.render())
+
+    app.add_api_route("/sign-in", sign_in_page, include_in_schema=False)
     app.add_api_route("/", page, include_in_schema=False)
     app.add_api_route("/analyses/{analysis_id}", page_of_one, include_in_schema=False)
     app.mount("/assets", _Assets(directory=str(files("service.dashboard") / "assets")), name="assets")

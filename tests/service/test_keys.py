@@ -169,6 +169,8 @@ def test_whoever_has_no_key_sees_nothing(guarded: httpx.Client) -> None:
         if not path.startswith("/v1"):
             continue
         for method in methods:
+            if (method, path) == ("post", "/v1/session"):
+                continue  # where a key is shown
             answer = guarded.request(method, re.sub(r"\{analysis_id\}", "01890000-0000-7000-8000-000000000000", path).format(track=0, k=0))
             problem = assert_problem(answer, 401, "unauthenticated")
             assert problem["got"] == "none" and answer.headers["WWW-Authenticate"] == 'Bearer realm="undercurrent"'
@@ -233,6 +235,42 @@ def test_the_first_start_makes_a_key_and_no_log_has_any(serve: Serve, locked: Se
     said = capfd.readouterr()
     assert "Admin key" not in said.out
     assert secret.rpartition("_")[2][:20] not in said.out + said.err and "key=first" in said.out + said.err
+
+
+def test_a_browser_signs_in_and_out(guarded: httpx.Client, locked: Settings) -> None:
+    own = {"Origin": str(guarded.base_url).rstrip("/")}
+    key = made(locked, "analyses:read", tenant="films", days=1)
+    assert_problem(guarded.post("/v1/session", json={"key": "uc_0_0"}, headers=own), 401, "unauthenticated")
+    assert_problem(guarded.post("/v1/session", json={}, headers=own), 422, "invalid-request")
+    answer = guarded.post("/v1/session", json={"key": key}, headers=own)
+    assert answer.status_code == 201
+    (cookie,) = answer.headers.get_list("Set-Cookie")
+    assert {"HttpOnly", "SameSite=strict", "Path=/"} <= set(cookie.split("; ")) and "Secure" not in cookie
+    assert key not in cookie and 43_000 < int(re.findall(r"Max-Age=(\d+)", cookie)[0]) <= 43_200
+    session = guarded.get("/v1/session").json()
+    assert (session["tenant"], session["scopes"]) == ("films", ["analyses:read"])
+    assert guarded.get("/v1/analyses").status_code == 200
+    assert_problem(guarded.post("/v1/analyses", headers=own), 403, "not-permitted")
+    # What a browser sends by itself is no proof that our page asked.
+    assert_problem(guarded.delete("/v1/session"), 403, "cross-origin")
+    assert_problem(guarded.delete("/v1/session", headers={"Origin": "http://evil.example"}), 403, "cross-origin")
+    held = guarded.cookies["undercurrent_session"]
+    assert guarded.delete("/v1/session", headers=own).status_code == 204
+    assert "undercurrent_session" not in guarded.cookies
+    assert assert_problem(guarded.get("/v1/analyses", headers=bearer(held)), 401, "unauthenticated")["got"] == "a key that was revoked"
+    assert guarded.get("/v1/analyses", headers=bearer(key)).status_code == 200
+
+
+def test_what_a_browser_holds_ends_with_its_key(guarded: httpx.Client, locked: Settings) -> None:
+    own = {"Origin": str(guarded.base_url).rstrip("/")}
+    key = made(locked, "admin")
+    assert guarded.post("/v1/session", json={"key": key}, headers=own).status_code == 201
+    # Not a way to stay for ever: a cookie that signs in again gives no child of a child.
+    held = guarded.cookies["undercurrent_session"]
+    assert guarded.post("/v1/session", json={"key": held}, headers=own).status_code == 201
+    environment = {"UNDERCURRENT_DATA_DIR": str(locked.data_dir)}
+    assert CliRunner().invoke(command_line, ["keys", "revoke", key.split("_")[1]], env=environment).exit_code == 0
+    assert_problem(guarded.get("/v1/analyses"), 401, "unauthenticated")
 
 
 async def test_a_stream_needs_a_key_too(guarded: httpx.Client, locked: Settings) -> None:
