@@ -7,7 +7,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -27,7 +27,7 @@ from service.problems import (
     documented,
 )
 from service.rooms import Existing, Rooms, ServiceRooms
-from service.schemas import AnalysisOut, AnalysisPage, AnalysisResult, AnalysisStatus, Problem, ProgressOut
+from service.schemas import AnalysisOut, AnalysisPage, AnalysisStatus, Problem, ProgressOut
 
 STOP_TIMEOUT_S = 10.0
 """An analysis stops within one frame; the slowest frame allowed takes a few seconds on a slow core."""
@@ -65,9 +65,11 @@ MEDIA_BODY: dict[str, Any] = {
     status_code=202,
     response_model=AnalysisOut,
     responses=documented(
+        408,
         413,
         415,
         422,
+        503,
         507,
         also={200: {"model": AnalysisOut, "description": "It ended while you waited, or it had ended before (Idempotency-Key)."}},
     ),
@@ -127,7 +129,9 @@ async def list_analyses(
 
 
 @router.get(
-    "/{analysis_id}", response_model=AnalysisOut, responses=documented(404, 422, also={304: {"description": "Unchanged since that ETag."}})
+    "/{analysis_id}",
+    response_model=AnalysisOut,
+    responses=documented(404, 422, 503, also={304: {"description": "Unchanged since that ETag."}}),
 )
 async def get_analysis(
     row: Existing, rooms: Rooms, if_none_match: Annotated[str | None, Header(description="An ETag you have.")] = None
@@ -159,7 +163,7 @@ async def follow_analysis(
                 yield ServerSentEvent(event="end", data=await shown(update.row, rooms), id=number)
 
 
-@router.post("/{analysis_id}/cancel", responses=documented(404, 409, 422))
+@router.post("/{analysis_id}/cancel", responses=documented(404, 409, 422, 503))
 async def cancel_analysis(row: Existing, rooms: Rooms) -> AnalysisOut:
     """Stop a queued or running analysis, within one frame. Cancelling twice is no error; what has a result keeps it."""
     stopped = await _stop(row, rooms)
@@ -168,19 +172,20 @@ async def cancel_analysis(row: Existing, rooms: Rooms) -> AnalysisOut:
     return await shown(stopped or row, rooms)
 
 
-@router.delete("/{analysis_id}", status_code=204, responses=documented(404, 409, 422))
+@router.delete("/{analysis_id}", status_code=204, responses=documented(404, 409, 422, 503))
 async def delete_analysis(row: Existing, rooms: Rooms) -> None:
     """Remove an analysis, its media and its evidence; a running one is stopped first."""
     await _stop(row, rooms)
-    await rooms.database.remove(row.id)
+    # In this order: whoever is told 503 can ask again.
     await asyncio.to_thread(rooms.storage.remove, row.id)
+    await rooms.database.remove(row.id)
 
 
 async def shown(row: AnalysisRow, rooms: ServiceRooms, *, with_result: bool = True) -> AnalysisOut:
     """A row as the wire shows it."""
     result = None
     if with_result and row.status == "succeeded":
-        result = AnalysisResult.model_validate_json(await asyncio.to_thread(rooms.storage.result(row.id).read_bytes))
+        result = await rooms.storage.read_result(row.id)
     progress = rooms.jobs.progress(row.id) if row.status == "running" else None
     return AnalysisOut(
         id=row.id,
@@ -200,14 +205,19 @@ async def shown(row: AnalysisRow, rooms: ServiceRooms, *, with_result: bool = Tr
     )
 
 
-def tagged(body: bytes, media_type: str, if_none_match: str | None) -> Response:
+def tagged(body: bytes, media_type: str, if_none_match: str | None, headers: Mapping[str, str] | None = None) -> Response:
     """`body` with its ETag, or 304 when the client has it already."""
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    headers = {"ETag": tag, "Cache-Control": "no-cache"}
+    told = {"ETag": tag, "Cache-Control": "no-cache", **(headers or {})}
+    if knows(if_none_match, tag):
+        return Response(status_code=304, headers=told)
+    return Response(body, media_type=media_type, headers=told)
+
+
+def knows(if_none_match: str | None, tag: str) -> bool:
+    """Whether a client that sends this If-None-Match has what `tag` names."""
     known = {part.strip().removeprefix("W/") for part in (if_none_match or "").split(",")}
-    if tag in known or "*" in known:
-        return Response(status_code=304, headers=headers)
-    return Response(body, media_type=media_type, headers=headers)
+    return tag in known or "*" in known
 
 
 async def _stop(row: AnalysisRow, rooms: ServiceRooms) -> AnalysisRow | None:

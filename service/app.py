@@ -103,7 +103,7 @@ async def open_rooms(settings: Settings, model: Model | None = None, witness: Wi
         if settings.needs_keys and (first := await keys.first()) is not None:
             # Not into the log, which is kept and sent elsewhere.
             print(f"Admin key, shown this once: {first.secret}", flush=True)
-        storage = Storage(settings.data_dir / "analyses")
+        storage = Storage.open(settings)
         sandbox = stack.enter_context(MediaSandbox(UrlPolicy(settings.camera_networks)))
         jobs = Jobs(settings, database, storage, model, sandbox.reader, witness)
         stack.push_async_callback(jobs.close)

@@ -35,9 +35,10 @@ class Unauthenticated(ServiceError):
     title = "A key is needed"
     status = 401
 
-    def __init__(self, detail: str, *, expected: str, got: str) -> None:
-        super().__init__(detail, expected=expected, got=got)
-        self.headers = {"WWW-Authenticate": REALM if got == "none" else f'{REALM}, error="invalid_token"'}
+    @property
+    def headers(self) -> dict[str, str]:
+        """RFC 6750, section 3."""
+        return {"WWW-Authenticate": REALM if self.got == "none" else f'{REALM}, error="invalid_token"'}
 
 
 class NotPermitted(ServiceError):
@@ -47,9 +48,10 @@ class NotPermitted(ServiceError):
     title = "The key may not do that"
     status = 403
 
-    def __init__(self, detail: str, *, expected: str, got: str) -> None:
-        super().__init__(detail, expected=expected, got=got)
-        self.headers = {"WWW-Authenticate": f'{REALM}, error="insufficient_scope", scope="{expected}"'}
+    @property
+    def headers(self) -> dict[str, str]:
+        """RFC 6750, section 3."""
+        return {"WWW-Authenticate": f'{REALM}, error="insufficient_scope", scope="{self.expected}"'}
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
@@ -38,8 +37,11 @@ class ServiceError(Refusal):
     slug: ClassVar[str] = "service-error"
     title: ClassVar[str] = "The request cannot be served"
     status: ClassVar[int] = 400
-    headers: Mapping[str, str] = MappingProxyType({})
-    """Of the answer, besides those that every answer has."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the answer says beside its problem."""
+        return {}
 
 
 class UnknownAnalysis(ServiceError):
@@ -78,6 +80,12 @@ class UploadTooLarge(ServiceError):
     status = 413
 
 
+class UploadTooSlow(ServiceError):
+    slug = "upload-too-slow"
+    title = "The upload did not come in time"
+    status = 408
+
+
 class UnsupportedContentType(ServiceError):
     slug = "unsupported-content-type"
     title = "The request body has an unsupported content type"
@@ -112,6 +120,30 @@ class DiskFull(ServiceError):
     slug = "insufficient-storage"
     title = "There is not enough disk space"
     status = 507
+
+
+class RangeNotSatisfiable(ServiceError):
+    slug = "range-not-satisfiable"
+    title = "The range lies outside of the media"
+    status = 416
+
+    def __init__(self, size: int, *, got: str) -> None:
+        super().__init__("The range begins behind the end.", expected=f"a byte below {size:,}", got=got)
+        self._size = size
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Content-Range": f"bytes */{self._size}"}
+
+
+class StoreUnavailable(ServiceError):
+    slug = "store-unavailable"
+    title = "Media and evidence cannot be reached now"
+    status = 503
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": "10"}
 
 
 class ForeignHost(ServiceError):
@@ -192,7 +224,7 @@ def _id(request: Request) -> str | None:
 async def _refused(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, Refusal):
         raise error
-    headers = dict(error.headers) if isinstance(error, ServiceError) else None
+    headers = error.headers if isinstance(error, ServiceError) else None
     return problem_response(problem_of(error, instance=request.url.path, request_id=_id(request)), headers)
 
 

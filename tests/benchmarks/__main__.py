@@ -31,6 +31,7 @@ from tests.benchmarks import (
     bench_pairs,
     bench_peers,
     bench_seconds,
+    bench_soak,
     bench_timeline,
     bench_walk,
     bench_xor,
@@ -47,6 +48,7 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "edge": bench_edge.run,
     "live": bench_live.run,
     "latency": bench_latency.run,
+    "soak": bench_soak.run,
     "attention": bench_attention.run,
     "length": bench_length.run,
     "day": bench_length.day,
@@ -58,7 +60,9 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "liquid_gpu": bench_liquid_gpu.run,
     "pairs": bench_pairs.run,
 }
-ON_REQUEST = frozenset({"seconds", "xor", "ablation", "card", "liquid_gpu", "pairs", "live", "latency", "attention", "length", "day"})
+ON_REQUEST = frozenset(
+    {"seconds", "xor", "ablation", "card", "liquid_gpu", "pairs", "live", "latency", "soak", "attention", "length", "day"}
+)
 """They take half an hour or more, or are about a GPU; they run only when they are asked for by name."""
 
 
