@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import hashlib
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Annotated, Any
 from urllib.parse import urlencode
-from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -19,10 +16,10 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pipelines.verdict import VerdictName
 from service.admission import admit
 from service.auth import Known
+from service.cursors import read_cursor, write_cursor
 from service.database import AnalysisRow
 from service.problems import (
     AlreadyEnded,
-    BadCursor,
     NotStopped,
     documented,
 )
@@ -118,10 +115,10 @@ async def list_analyses(
     q: Annotated[str | None, Query(max_length=200, description="Part of the file name or of your external_id.")] = None,
 ) -> AnalysisPage:
     """Analyses, newest first, without their results."""
-    before = _read_cursor(cursor) if cursor else None
+    before = read_cursor(cursor) if cursor else None
     rows = await rooms.database.page(before=before, limit=limit + 1, tenant=caller.tenant, status=status, verdict=verdict, text=q)
     items = [await shown(row, rooms, with_result=False) for row in rows[:limit]]
-    following = _cursor(rows[limit - 1].id) if len(rows) > limit else None
+    following = write_cursor(rows[limit - 1].id) if len(rows) > limit else None
     if following:
         query = urlencode({**request.query_params, "cursor": following})
         response.headers["Link"] = f'</v1/analyses?{query}>; rel="next"'
@@ -234,17 +231,6 @@ def _wait_s(prefer: str | None) -> float | None:
     """N of `wait=N` in a Prefer header; a preference that cannot be understood is ignored, as RFC 7240 section 2 says."""
     match = re.search(r'(?:^|[,;\s])wait\s*=\s*"?(\d{1,9})"?\s*(?:$|[,;])', prefer or "", re.IGNORECASE)
     return float(match[1]) if match else None
-
-
-def _cursor(analysis_id: str) -> str:
-    return base64.urlsafe_b64encode(UUID(analysis_id).bytes).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str) -> str:
-    try:
-        return str(UUID(bytes=base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))))
-    except (ValueError, binascii.Error) as error:
-        raise BadCursor("The cursor is damaged.", expected="`next` of an earlier page, unchanged", got=cursor) from error
 
 
 def _links(row: AnalysisRow) -> dict[str, str]:

@@ -63,7 +63,7 @@ class AnalysisRow(Base):
     __table_args__ = (
         CheckConstraint("status IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')", name="status_is_known"),
         CheckConstraint("(verdict IS NOT NULL) = (status = 'succeeded')", name="verdict_if_succeeded"),
-        UniqueConstraint("tenant", "idempotency_key", name="idempotency_key_of_tenant"),
+        UniqueConstraint("tenant", "idempotency_key", name="analyses_idempotency_key_of_tenant"),
         Index("analyses_by_tenant", "tenant", "id"),
         Index("analyses_by_status", "status", "id"),
         Index("analyses_by_verdict", "verdict", "id"),
@@ -132,6 +132,11 @@ class Database:
         self._engine = engine
         self._sessions = async_sessionmaker(engine, expire_on_commit=False)
 
+    @property
+    def sessions(self) -> async_sessionmaker[AsyncSession]:
+        """For the statements of another noun (`feed_rows.py`, `key_store.py`)."""
+        return self._sessions
+
     @classmethod
     async def open(cls, url: URL) -> Database:
         """Open the database at `url` (`connection.database_url`), creating or migrating its tables.
@@ -140,11 +145,6 @@ class Database:
             DatabaseError: it cannot be reached, or was written by a newer version.
         """
         return cls(await open_engine(url))
-
-    @property
-    def sessions(self) -> async_sessionmaker[AsyncSession]:
-        """For statements about other rows than analyses."""
-        return self._sessions
 
     async def close(self) -> None:
         """Close every connection."""

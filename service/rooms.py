@@ -12,6 +12,7 @@ from pipelines.engine import Engines
 from service.auth import Known
 from service.database import AnalysisRow, Database
 from service.drain import Drain
+from service.feed_keeper import Feeds
 from service.jobs import Jobs
 from service.key_store import KeyStore
 from service.media_sandbox import MediaSandbox
@@ -34,6 +35,7 @@ class ServiceRooms:
     sandbox: MediaSandbox
     engines: Engines
     streams: Streams
+    feeds: Feeds
     witness: Witness
     drain: Drain
 

@@ -56,6 +56,14 @@ class StreamTerms:
     """How long a camera may show nothing while the service tries to reach it again."""
 
 
+@dataclass(frozen=True, slots=True)
+class FeedTerms:
+    """What the cameras that the service watches by itself may take."""
+
+    max_feeds: Annotated[int, Field(ge=0, le=256)] = 64
+    """Registered at once. Each needs a seat, as a live stream does."""
+
+
 def _default_data_dir() -> Path:
     base = os.environ.get("XDG_DATA_HOME")
     return (Path(base) if base else Path.home() / ".local" / "share") / "undercurrent"
@@ -96,6 +104,7 @@ class Settings(BaseSettings):
     )
     limits: Limits = Field(default_factory=Limits, description="What one untrusted file may ask of this machine.")
     streams: StreamTerms = Field(default_factory=StreamTerms, description="What live streams get of this machine.")
+    feeds: FeedTerms = Field(default_factory=FeedTerms, description="What the cameras that the service watches by itself may take.")
 
     @property
     def is_loopback(self) -> bool:

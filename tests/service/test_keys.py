@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 from importlib.resources import as_file, files
+from ipaddress import ip_network
 from pathlib import Path
 
 import httpx
@@ -151,7 +152,7 @@ async def test_analyses_from_before_there_were_tenants_are_kept(url: URL) -> Non
         await connection.run_sync(migrate, "0002")
         await connection.execute(insert, {"id": "0"})
     async with engine.begin() as connection:
-        await connection.run_sync(migrate, "0004")
+        await connection.run_sync(migrate, "head")
     database = await Database.open(url)
     row = await database.by_idempotency_key("default", "a")
     assert row is not None and (row.id, row.tenant) == ("0", "default")
@@ -171,7 +172,7 @@ def test_whoever_has_no_key_sees_nothing(guarded: httpx.Client) -> None:
         for method in methods:
             if (method, path) == ("post", "/v1/session"):
                 continue  # where a key is shown
-            answer = guarded.request(method, re.sub(r"\{analysis_id\}", "01890000-0000-7000-8000-000000000000", path).format(track=0, k=0))
+            answer = guarded.request(method, re.sub(r"\{\w+\}", "01890000-0000-7000-8000-000000000000", path))
             problem = assert_problem(answer, 401, "unauthenticated")
             assert problem["got"] == "none" and answer.headers["WWW-Authenticate"] == 'Bearer realm="undercurrent"'
             asked += 1
@@ -302,6 +303,22 @@ def test_tenants_do_not_see_each_other(guarded: httpx.Client, locked: Settings, 
     guarded.headers.update(ours)
     assert [item["id"] for item in guarded.get("/v1/analyses").json()["items"]] == [mine]
     assert guarded.get(f"/v1/analyses/{mine}/media").content == clip.read_bytes()
+
+
+def test_tenants_do_not_see_each_others_cameras(serve: Serve, locked: Settings) -> None:
+    ours, theirs = (bearer(made(locked, "feeds", tenant=tenant)) for tenant in ("ours", "theirs"))
+    with serve(locked.model_copy(update={"camera_networks": (ip_network("127.0.0.0/8"),)})) as client:
+        camera = {"url": "rtsp://127.0.0.1:9/live"}
+        once = {"Idempotency-Key": "once"}
+        mine = client.post("/v1/feeds", json=camera, headers=ours | once).json()["id"]
+        assert client.get("/v1/feeds", headers=theirs).json()["items"] == []
+        for method, path in (("GET", ""), ("PATCH", ""), ("DELETE", ""), ("GET", "/events"), ("GET", "/alerts")):
+            answer = client.request(method, f"/v1/feeds/{mine}{path}", headers=theirs, json={} if method == "PATCH" else None)
+            assert_problem(answer, 404, "feed-not-found")
+        other = client.post("/v1/feeds", json=camera, headers=theirs | once)
+        assert other.status_code == 201 and other.json()["id"] != mine
+        assert [item["id"] for item in client.get("/v1/feeds", headers=ours).json()["items"]] == [mine]
+        assert_problem(client.get("/v1/analyses", headers=ours), 403, "not-permitted")
 
 
 async def test_no_tenant_goes_on_with_another_ones_stream(guarded: httpx.Client, locked: Settings) -> None:
