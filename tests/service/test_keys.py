@@ -58,6 +58,7 @@ def guarded(serve: Serve, locked: Settings) -> Iterator[httpx.Client]:
 
 def made(settings: Settings, *scopes: Scope, tenant: str = "default", days: float | None = None) -> str:
     """The secret of a new key."""
+    settings.data_dir.mkdir(exist_ok=True)
     expires_at = None if days is None else now() + timedelta(days=days)
 
     async def create() -> NewKey:
