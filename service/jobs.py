@@ -20,7 +20,7 @@ from pipelines.analysis import Model, Progress, analyse
 from pipelines.errors import AnalysisCancelled, PipelineError
 from pipelines.media import Reader
 from service.database import AnalysisRow, Database
-from service.problems import internal_problem, problem_of
+from service.problems import DiskFull, ServiceError, StoreUnavailable, internal_problem, problem_of
 from service.report import crop_images
 from service.schemas import AnalysisResult, Problem, timeline
 from service.settings import Settings
@@ -80,7 +80,7 @@ class Jobs:
     async def start(self) -> None:
         """Queue again what a dead process left running, remove what it left half uploaded, and start to work."""
         requeued = await self._database.requeue_running()
-        orphans = await asyncio.to_thread(self._storage.remove_orphans, await self._database.ids())
+        orphans = await self._remove_orphans()
         if requeued or orphans:
             log.info("recovered", requeued=requeued, orphans=orphans)
         self._workers = [asyncio.create_task(self._work(), name=f"worker-{n}") for n in range(self._settings.workers)]
@@ -152,6 +152,13 @@ class Jobs:
             live.listeners -= 1
             self._forget(analysis_id)
 
+    async def _remove_orphans(self) -> list[str]:
+        try:
+            return await asyncio.to_thread(self._storage.remove_orphans, await self._database.ids())
+        except StoreUnavailable as error:  # what waits can be done when the store is back; until then nobody is told that this is ready
+            log.warning("orphans_left", detail=error.detail)
+            return []
+
     async def _work(self) -> None:
         while not self.draining:
             self._queued.clear()
@@ -182,7 +189,11 @@ class Jobs:
             else:
                 await self._database.move(row.id, "running", "cancelled")
             log.info("analysis_stopped", analysis=row.id, queued_again=self.draining)
-        except PipelineError as error:
+        except (StoreUnavailable, DiskFull) as error:  # it is not the media's fault: nothing is lost by waiting
+            await self._database.move(row.id, "running", "queued", started_at=None)
+            log.warning("analysis_put_back", analysis=row.id, problem=error.slug, detail=error.detail, retry_s=RETRY_S)
+            await asyncio.sleep(RETRY_S)
+        except (PipelineError, ServiceError) as error:
             await self._fail(row.id, problem_of(error, instance=f"/v1/analyses/{row.id}"))
             log.warning("analysis_failed", analysis=row.id, problem=error.slug, detail=error.detail)
         except Exception:
@@ -199,9 +210,9 @@ class Jobs:
 
     def _judge(self, row: AnalysisRow, live: _Live, publish: Callable[[Progress], None]) -> AnalysisResult:
         """In the worker's thread: analyse, and put the evidence on disk before anyone says `succeeded`."""
-        with self._witness.analysis(row.id) as ended:
+        with self._witness.analysis(row.id) as ended, self._storage.media_file(row.id) as media:
             report = analyse(
-                self._storage.media(row.id),
+                media,
                 self._model,
                 hz=self._settings.hz,
                 limits=self._settings.limits,

@@ -67,8 +67,8 @@ class Cameras:
         )
         self._opens = OpenLimiter()
 
-    def open(self, url: str, rate: Callable[[], float]) -> PictureSource:
-        """The source of `url`, which looks as often as `rate` says.
+    def open(self, url: str, rate: Callable[[], float], *, forever: bool = False) -> PictureSource:
+        """The source of `url`, which looks as often as `rate` says; one that is to last `forever` never gives up.
 
         Raises:
             UrlNotAllowed, UnsupportedMedia: it may not be opened; one whose host is not known now may be later.
@@ -81,7 +81,7 @@ class Cameras:
             sandbox=self._sandbox,
             limits=self._limits,
             silent_s=self._silent_s,
-            give_up_s=self._give_up_s,
+            give_up_s=None if forever else self._give_up_s,
             transport=self._transport,
             opens=self._opens,
         )

@@ -56,6 +56,9 @@ async def test_every_score_has_the_time_of_the_camera(either: httpx.Client, came
     assert end["reason"] == "stopped" and left.behind() == set()
     scores = it.of("score")
     assert {event["provenance"] for event in scores} == {"rtp"}
+    for event in scores:
+        assert min(event["stages"].values()) >= 0 and event["stages"]["decode_s"] > 0
+        assert sum(event["stages"].values()) == pytest.approx(event["latency_s"])
     times = [event["at"]["t"] for event in scores]
     numbers = [round(t * 30) for t in times]
     assert times == pytest.approx([number / 30 for number in numbers], abs=0.001)
