@@ -21,13 +21,14 @@ from fastapi.routing import APIRoute
 from pipelines.analysis import Model, load_model
 from pipelines.engine import Engines
 from pipelines.load import LoadController, LoadTargets
-from service import __version__, analyses, asyncapi, dashboard, evidence, feeds, health, metrics, problems, streams, websocket
+from service import __version__, alerts, analyses, asyncapi, dashboard, evidence, feeds, health, metrics, problems, streams, websocket
 from service.boundary import Boundary
 from service.connection import database_url
 from service.database import Database
 from service.drain import Drain
 from service.feed_keeper import Feeds
 from service.feed_rows import FeedRows
+from service.feed_store import FeedStore
 from service.jobs import Jobs
 from service.live_source import Cameras
 from service.media_sandbox import MediaSandbox
@@ -108,7 +109,7 @@ async def open_rooms(settings: Settings, model: Model | None = None, witness: Wi
         cameras = Cameras(sandbox, limits=settings.limits, give_up_s=settings.streams.outage_s) if sandbox.supported() else None
         live = Streams(settings, engines, sandbox.reader, None if cameras is None else cameras.open)
         stack.push_async_callback(live.drain, 0.0)
-        watched = Feeds(FeedRows(database, alone=settings.database_url is None), settings, engines, cameras)
+        watched = Feeds(FeedRows(database, alone=settings.database_url is None), FeedStore.open(settings), settings, engines, cameras)
         stack.push_async_callback(watched.close)
         await jobs.start()
         await watched.start()
@@ -193,7 +194,16 @@ def _application(settings: Settings, rooms: Callable[[], AbstractAsyncContextMan
     )
     problems.install(app)
     app.add_middleware(Boundary, settings=settings, witness=witness)
-    for router in (analyses.router, evidence.router, feeds.router, health.router, metrics.router, asyncapi.router, streams.router):
+    for router in (
+        analyses.router,
+        evidence.router,
+        feeds.router,
+        alerts.router,
+        health.router,
+        metrics.router,
+        asyncapi.router,
+        streams.router,
+    ):
         app.include_router(router)
     dashboard.install(app)
     return app
