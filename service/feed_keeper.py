@@ -49,6 +49,7 @@ class Feeds:
         self._owner = uuid4().hex
         self._watches: dict[str, FeedWatch] = {}
         self._turn = asyncio.Lock()
+        self._past_alerts = 0
         self._closed = False
         self._looking: asyncio.Task[None] | None = None
 
@@ -80,6 +81,11 @@ class Feeds:
     def states(self) -> Counter[FeedState]:
         """How many are in which state here."""
         return Counter(watch.state for watch in self._watches.values())
+
+    @property
+    def alerts(self) -> int:
+        """That began here, those of deleted feeds too."""
+        return self._past_alerts + sum(watch.alerts for watch in self._watches.values())
 
     async def check(self, url: str) -> None:
         """Make sure that `url` may be watched.
@@ -126,6 +132,7 @@ class Feeds:
         await watch.stop()
         watch.ring.close()
         del self._watches[feed_id]
+        self._past_alerts += watch.alerts
         try:
             await self.rows.release(feed_id, self._owner, watch.ring.seq)
         except SQLAlchemyError:

@@ -14,8 +14,8 @@ from pipelines.alert_rule import EndCause
 from service.schemas import Moment, Problem, Wire
 from service.stream_wire import Event, StreamMedia
 
-FeedState = Literal["waiting", "connecting", "running", "stalled", "reconnecting", "paused", "failed", "ended", "elsewhere"]
-"""`waiting`: for a seat, or before another attempt. `failed`: it will not get better by itself. `elsewhere`: another replica watches it."""
+FeedState = Literal["waiting", "connecting", "running", "stalled", "reconnecting", "paused", "failed", "ended"]
+"""`waiting`: for a seat, or before another attempt. `failed`: it will not get better by itself. `ended`: it was a recording."""
 
 
 def _no_nul(text: str) -> str:
@@ -116,7 +116,7 @@ class FeedOut(Wire):
     rule: AlertRuleIn
     paused: bool
     created_at: datetime
-    state: FeedState
+    state: FeedState | Literal["elsewhere"] = Field(description="`elsewhere`: another replica watches it, and knows.")
     since: datetime = Field(description="Of the state, UTC.")
     live: FeedLive | None = Field(description="Null where another replica watches it.")
     links: dict[str, str]

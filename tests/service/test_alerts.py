@@ -66,6 +66,8 @@ def test_an_alert_has_a_still_and_a_clip_that_outlive_the_service(serve: Serve, 
             assert client.patch(feed, json={"rule": NEVER}).status_code == 200
             kept = watcher.until("alert", lambda event: event["change"] == "clip")["alert"]
             looks = [event["at"]["pts"] for event in watcher.of("score")]
+            told = client.get("/metrics").text
+            assert 'undercurrent_feeds{state="running"} 1.0' in told and "undercurrent_alerts_total 1.0" in told
         assert kept["state"] == "ended" and kept["links"]["clip"] == f"{feed}/alerts/1/clip"
         client.patch(feed, json={"paused": True})
     with serve(near_settings) as client:
