@@ -21,7 +21,21 @@ from fastapi.routing import APIRoute
 from pipelines.analysis import Model, load_model
 from pipelines.engine import Engines
 from pipelines.load import LoadController, LoadTargets
-from service import __version__, analyses, asyncapi, dashboard, evidence, feeds, health, metrics, problems, sign_in, streams, websocket
+from service import (
+    __version__,
+    alerts,
+    analyses,
+    asyncapi,
+    dashboard,
+    evidence,
+    feeds,
+    health,
+    metrics,
+    problems,
+    sign_in,
+    streams,
+    websocket,
+)
 from service.auth import needs
 from service.boundary import Boundary
 from service.connection import database_url
@@ -29,6 +43,7 @@ from service.database import Database
 from service.drain import Drain
 from service.feed_keeper import Feeds
 from service.feed_rows import FeedRows
+from service.feed_store import FeedStore
 from service.jobs import Jobs
 from service.key_store import KeyStore
 from service.live_source import Cameras
@@ -116,7 +131,7 @@ async def open_rooms(settings: Settings, model: Model | None = None, witness: Wi
             cameras = Cameras(sandbox, limits=settings.limits, give_up_s=terms.outage_s, transport=terms.rtsp_transport)
         live = Streams(settings, engines, sandbox.reader, None if cameras is None else cameras.open)
         stack.push_async_callback(live.drain, 0.0)
-        watched = Feeds(FeedRows(database, alone=settings.database_url is None), settings, engines, cameras)
+        watched = Feeds(FeedRows(database, alone=settings.database_url is None), FeedStore.open(settings), settings, engines, cameras)
         stack.push_async_callback(watched.close)
         await jobs.start()
         await watched.start()
@@ -206,7 +221,8 @@ def _application(settings: Settings, rooms: Callable[[], AbstractAsyncContextMan
     app.include_router(sign_in.router)
     for router in (analyses.router, evidence.router):
         app.include_router(router, dependencies=[Depends(needs("analyses"))])
-    app.include_router(feeds.router, dependencies=[Depends(needs("feeds"))])
+    for router in (feeds.router, alerts.router):
+        app.include_router(router, dependencies=[Depends(needs("feeds"))])
     app.include_router(streams.router, dependencies=[Depends(needs("streams"))])
     dashboard.install(app)
     return app

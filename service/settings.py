@@ -64,6 +64,12 @@ class FeedTerms:
 
     max_feeds: Annotated[int, Field(ge=0, le=256)] = 64
     """Registered at once. Each needs a seat, as a live stream does."""
+    album_bytes: Annotated[int, Field(ge=0)] = 16 * MIB
+    """Of compressed pictures that are kept of each in memory, for the evidence of an alert to come."""
+    kept_alerts: Annotated[int, Field(ge=1, le=10_000)] = 200
+    """Of each feed; the oldest go first."""
+    kept_bytes: Annotated[int, Field(ge=0)] = 512 * MIB
+    """Of the evidence of each feed's alerts."""
 
 
 def _default_data_dir() -> Path:
