@@ -57,7 +57,7 @@ async def admit(
         if not kept:
             rooms.storage.remove(analysis_id)
     log.info("analysis_queued", analysis=row.id, size_bytes=row.size_bytes, sha256=row.sha256)
-    rooms.jobs.submit()
+    await rooms.jobs.submit(row)
     return row
 
 

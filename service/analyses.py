@@ -146,7 +146,7 @@ async def follow_analysis(
     status: AnalysisStatus | None = None
     async with aclosing(rooms.jobs.follow(row.id)) as updates:
         async for update in updates:
-            number = str(update.version)
+            number = str(update.number)
             if update.row.status != status:
                 status = update.row.status
                 yield ServerSentEvent(event="state", data=await shown(update.row, rooms, with_result=False), id=number)
@@ -178,7 +178,7 @@ async def shown(row: AnalysisRow, rooms: ServiceRooms, *, with_result: bool = Tr
     result = None
     if with_result and row.status == "succeeded":
         result = AnalysisResult.model_validate_json(await asyncio.to_thread(rooms.storage.result(row.id).read_bytes))
-    progress = rooms.jobs.progress(row.id) if row.status == "running" else None
+    progress = rooms.jobs.progress(row)
     return AnalysisOut(
         id=row.id,
         external_id=row.external_id,

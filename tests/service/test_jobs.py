@@ -109,7 +109,7 @@ def test_a_crash_inside_an_analysis_is_recorded_and_the_next_one_runs(
     settings: Settings, client: httpx.Client, clip: Path, endless: Path
 ) -> None:
     running, path = upload(client, endless).headers["Location"], upload(client, clip).headers["Location"]
-    _directory(settings, path).joinpath("evidence.part").write_bytes(b"in the way, which nobody foresaw")
+    _directory(settings, path).joinpath(f"evidence.{settings.replica}.part").write_bytes(b"in the way, which nobody foresaw")
     client.post(f"{running}/cancel")
     body = until(client, path, "failed", "succeeded")
     assert body["problem"]["type"] == "urn:undercurrent:problem:internal-error"
