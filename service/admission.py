@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 
 async def admit(
-    request: Request, rooms: ServiceRooms, external_id: str | None, filename: str | None, idempotency_key: str | None
+    request: Request, rooms: ServiceRooms, external_id: str | None, filename: str | None, priority: int, idempotency_key: str | None
 ) -> AnalysisRow:
     """Store, probe and queue. Whatever goes wrong, and a client that goes away, leaves neither file nor row."""
     analysis_id = new_id()
@@ -42,6 +42,7 @@ async def admit(
             size_bytes=upload.size_bytes,
             sha256=upload.sha256,
             idempotency_key=idempotency_key,
+            priority=priority,
             created_at=now(),
         )
         try:

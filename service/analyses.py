@@ -80,6 +80,7 @@ async def create_analysis(
         str | None, Query(max_length=200, description="Your own name for a raw body; a form has a field for it.")
     ] = None,
     filename: Annotated[str | None, Query(max_length=255, description="The name of a raw body; a form carries its own.")] = None,
+    priority: Annotated[int, Query(ge=0, le=9, description="Of two that wait, the lower number goes first.")] = 5,
     idempotency_key: Annotated[
         str | None, Header(min_length=1, max_length=255, description="The same key with the same bytes gives the same analysis.")
     ] = None,
@@ -90,7 +91,7 @@ async def create_analysis(
     The body is a form with `file`, or the media itself with a `video/*` or `application/octet-stream` content type. What cannot be a
     video is refused here, with a problem that says what came; nothing of it is kept.
     """
-    row = await admit(request, rooms, external_id, filename, idempotency_key)
+    row = await admit(request, rooms, external_id, filename, priority, idempotency_key)
     wait_s = _wait_s(prefer)
     if wait_s is not None and not row.ended:
         applied = min(wait_s, rooms.settings.max_wait_s)

@@ -168,6 +168,7 @@ class Sitting:
         )
         self._first = not keys
         if not keys:
+            log.info("analysis_begun", analysis=self._id)
             return open_walk()
         try:
             walk = open_walk(bookmarks=[self._all.storage.read_bookmark(self._id, key) for key in keys])
