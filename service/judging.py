@@ -124,11 +124,7 @@ class Sitting:
         """
         try:
             return self._segment(keys)
-        except Left:
-            raise
         except AnalysisCancelled:
-            if self._guide.leaving:
-                return self._kept_for_others()
             log.info("analysis_stopped", analysis=self._id)
         except Refusal as error:
             log.warning("analysis_failed", analysis=self._id, problem=error.slug, detail=error.detail)
@@ -152,9 +148,7 @@ class Sitting:
             log.warning("bookmarks_unusable", analysis=self._id, detail=str(error))
             self._walk = self._begin(())
             more = self._on(self._walk)
-        if not more:
-            return self._ended(self._walk.report())
-        return self._kept(self._walk)
+        return self._kept(self._walk) if more else self._ended(self._walk.report())
 
     def _begin(self, keys: tuple[str, ...]) -> Walk:
         self._close()
@@ -180,7 +174,15 @@ class Sitting:
         return walk
 
     def _on(self, walk: Walk) -> bool:
-        return walk.on(self._all.settings.segment_s, on_progress=self._guide.show, cancelled=self._guide.stopped)
+        """Walk to the end of the segment; where this replica stops before, the segment is shorter."""
+        try:
+            return walk.on(self._all.settings.segment_s, on_progress=self._guide.show, cancelled=self._guide.stopped)
+        except AnalysisCancelled:
+            if not self._guide.leaving:
+                raise
+            if not walk.came_further:
+                raise Left from None
+            return True
 
     def _kept(self, walk: Walk) -> Outcome:
         data = walk.bookmark()
@@ -190,12 +192,6 @@ class Sitting:
         outcome = {"key": key, "first": self._first}
         self._first = False
         return outcome
-
-    def _kept_for_others(self) -> Outcome:
-        """Stopped in the middle of a segment, which is shorter then."""
-        if self._walk is None or not self._walk.came_further:
-            raise Left
-        return self._kept(self._walk)
 
     def _ended(self, report: AnalysisReport) -> Outcome:
         row = self._row(lambda: self._all.database.get(self._id))

@@ -169,6 +169,18 @@ def test_an_analysis_can_be_followed_and_cancelled_through_another_replica(
     assert runs.client.get(path).status_code == 404
 
 
+def test_a_database_that_was_away_costs_nothing(postgres: Cluster, tmp_path: Path, minute: Path, model: Model) -> None:
+    with serving(tmp_path, database_url=postgres.create(), **QUICK) as service:
+        path = upload(service.client, minute).headers["Location"]
+        wait_for(lambda: bookmarks(tmp_path / "data", path) >= 1)
+        postgres.stop()
+        wait_for(lambda: told(service, "waiting"))
+        assert service.client.get("/livez").status_code == 200
+        postgres.start()
+        exactly_judged(service.client, path, minute, model)
+        assert len(told(service, "analysis_begun")) == 1 and not told(service, "analysis_crashed")
+
+
 class Clock:
     now = 0.0
 
