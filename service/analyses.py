@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import hashlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Annotated, Any
 from urllib.parse import urlencode
-from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from pipelines.verdict import VerdictName
 from service.admission import admit
+from service.cursors import read_cursor, write_cursor
 from service.database import AnalysisRow
 from service.problems import (
     AlreadyEnded,
-    BadCursor,
     NotStopped,
     documented,
 )
 from service.rooms import Existing, Rooms, ServiceRooms
-from service.schemas import AnalysisOut, AnalysisPage, AnalysisResult, AnalysisStatus, Problem, ProgressOut
+from service.schemas import AnalysisOut, AnalysisPage, AnalysisStatus, Problem, ProgressOut
 
 STOP_TIMEOUT_S = 10.0
 """An analysis stops within one frame; the slowest frame allowed takes a few seconds on a slow core."""
@@ -64,9 +61,11 @@ MEDIA_BODY: dict[str, Any] = {
     status_code=202,
     response_model=AnalysisOut,
     responses=documented(
+        408,
         413,
         415,
         422,
+        503,
         507,
         also={200: {"model": AnalysisOut, "description": "It ended while you waited, or it had ended before (Idempotency-Key)."}},
     ),
@@ -114,10 +113,10 @@ async def list_analyses(
     q: Annotated[str | None, Query(max_length=200, description="Part of the file name or of your external_id.")] = None,
 ) -> AnalysisPage:
     """Analyses, newest first, without their results."""
-    before = _read_cursor(cursor) if cursor else None
+    before = read_cursor(cursor) if cursor else None
     rows = await rooms.database.page(before=before, limit=limit + 1, status=status, verdict=verdict, text=q)
     items = [await shown(row, rooms, with_result=False) for row in rows[:limit]]
-    following = _cursor(rows[limit - 1].id) if len(rows) > limit else None
+    following = write_cursor(rows[limit - 1].id) if len(rows) > limit else None
     if following:
         query = urlencode({**request.query_params, "cursor": following})
         response.headers["Link"] = f'</v1/analyses?{query}>; rel="next"'
@@ -125,7 +124,9 @@ async def list_analyses(
 
 
 @router.get(
-    "/{analysis_id}", response_model=AnalysisOut, responses=documented(404, 422, also={304: {"description": "Unchanged since that ETag."}})
+    "/{analysis_id}",
+    response_model=AnalysisOut,
+    responses=documented(404, 422, 503, also={304: {"description": "Unchanged since that ETag."}}),
 )
 async def get_analysis(
     row: Existing, rooms: Rooms, if_none_match: Annotated[str | None, Header(description="An ETag you have.")] = None
@@ -157,7 +158,7 @@ async def follow_analysis(
                 yield ServerSentEvent(event="end", data=await shown(update.row, rooms), id=number)
 
 
-@router.post("/{analysis_id}/cancel", responses=documented(404, 409, 422))
+@router.post("/{analysis_id}/cancel", responses=documented(404, 409, 422, 503))
 async def cancel_analysis(row: Existing, rooms: Rooms) -> AnalysisOut:
     """Stop a queued or running analysis, within one frame. Cancelling twice is no error; what has a result keeps it."""
     stopped = await _stop(row, rooms)
@@ -166,19 +167,20 @@ async def cancel_analysis(row: Existing, rooms: Rooms) -> AnalysisOut:
     return await shown(stopped or row, rooms)
 
 
-@router.delete("/{analysis_id}", status_code=204, responses=documented(404, 409, 422))
+@router.delete("/{analysis_id}", status_code=204, responses=documented(404, 409, 422, 503))
 async def delete_analysis(row: Existing, rooms: Rooms) -> None:
     """Remove an analysis, its media and its evidence; a running one is stopped first."""
     await _stop(row, rooms)
-    await rooms.database.remove(row.id)
+    # In this order: whoever is told 503 can ask again.
     await asyncio.to_thread(rooms.storage.remove, row.id)
+    await rooms.database.remove(row.id)
 
 
 async def shown(row: AnalysisRow, rooms: ServiceRooms, *, with_result: bool = True) -> AnalysisOut:
     """A row as the wire shows it."""
     result = None
     if with_result and row.status == "succeeded":
-        result = AnalysisResult.model_validate_json(await asyncio.to_thread(rooms.storage.result(row.id).read_bytes))
+        result = await rooms.storage.read_result(row.id)
     progress = rooms.jobs.progress(row)
     return AnalysisOut(
         id=row.id,
@@ -198,14 +200,19 @@ async def shown(row: AnalysisRow, rooms: ServiceRooms, *, with_result: bool = Tr
     )
 
 
-def tagged(body: bytes, media_type: str, if_none_match: str | None) -> Response:
+def tagged(body: bytes, media_type: str, if_none_match: str | None, headers: Mapping[str, str] | None = None) -> Response:
     """`body` with its ETag, or 304 when the client has it already."""
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    headers = {"ETag": tag, "Cache-Control": "no-cache"}
+    told = {"ETag": tag, "Cache-Control": "no-cache", **(headers or {})}
+    if knows(if_none_match, tag):
+        return Response(status_code=304, headers=told)
+    return Response(body, media_type=media_type, headers=told)
+
+
+def knows(if_none_match: str | None, tag: str) -> bool:
+    """Whether a client that sends this If-None-Match has what `tag` names."""
     known = {part.strip().removeprefix("W/") for part in (if_none_match or "").split(",")}
-    if tag in known or "*" in known:
-        return Response(status_code=304, headers=headers)
-    return Response(body, media_type=media_type, headers=headers)
+    return tag in known or "*" in known
 
 
 async def _stop(row: AnalysisRow, rooms: ServiceRooms) -> AnalysisRow | None:
@@ -222,17 +229,6 @@ def _wait_s(prefer: str | None) -> float | None:
     """N of `wait=N` in a Prefer header; a preference that cannot be understood is ignored, as RFC 7240 section 2 says."""
     match = re.search(r'(?:^|[,;\s])wait\s*=\s*"?(\d{1,9})"?\s*(?:$|[,;])', prefer or "", re.IGNORECASE)
     return float(match[1]) if match else None
-
-
-def _cursor(analysis_id: str) -> str:
-    return base64.urlsafe_b64encode(UUID(analysis_id).bytes).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str) -> str:
-    try:
-        return str(UUID(bytes=base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))))
-    except (ValueError, binascii.Error) as error:
-        raise BadCursor("The cursor is damaged.", expected="`next` of an earlier page, unchanged", got=cursor) from error
 
 
 def _links(row: AnalysisRow) -> dict[str, str]:

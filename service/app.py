@@ -20,11 +20,13 @@ from fastapi.routing import APIRoute
 from pipelines.analysis import Model, load_model
 from pipelines.engine import Engines
 from pipelines.load import LoadController, LoadTargets
-from service import __version__, analyses, asyncapi, dashboard, evidence, health, metrics, problems, streams, websocket
+from service import __version__, analyses, asyncapi, dashboard, evidence, feeds, health, metrics, problems, streams, websocket
 from service.boundary import Boundary
 from service.connection import database_url, jobs_url
 from service.database import Database
 from service.drain import Drain
+from service.feed_keeper import Feeds
+from service.feed_rows import FeedRows
 from service.jobs import Jobs
 from service.live_source import Cameras
 from service.media_sandbox import MediaSandbox
@@ -96,7 +98,7 @@ async def open_rooms(settings: Settings, model: Model | None = None, witness: Wi
             model = await asyncio.to_thread(load_model, settings.weights, device=settings.device)
         database = await Database.open(database_url(settings))
         stack.push_async_callback(database.close)
-        storage = Storage(settings.data_dir / "analyses")
+        storage = Storage.open(settings)
         sandbox = stack.enter_context(MediaSandbox(UrlPolicy(settings.camera_networks)))
         jobs = Jobs(settings, database, jobs_url(settings), storage, model, sandbox.reader, witness)
         stack.push_async_callback(jobs.close)
@@ -105,11 +107,15 @@ async def open_rooms(settings: Settings, model: Model | None = None, witness: Wi
         cameras = Cameras(sandbox, limits=settings.limits, give_up_s=settings.streams.outage_s) if sandbox.supported() else None
         live = Streams(settings, engines, sandbox.reader, None if cameras is None else cameras.open)
         stack.push_async_callback(live.drain, 0.0)
+        watched = Feeds(FeedRows(database, alone=settings.database_url is None), settings, engines, cameras)
+        stack.push_async_callback(watched.close)
         await jobs.start()
+        await watched.start()
         drain = Drain(settings.drain_notice_s)
         # uvicorn would close WebSockets before their clients have heard the end.
         drain.when_leaving(partial(live.drain, SHUTDOWN_GRACE_S))
-        yield ServiceRooms(settings, database, storage, jobs, sandbox, engines, live, witness, drain)
+        drain.when_leaving(watched.close)
+        yield ServiceRooms(settings, database, storage, jobs, sandbox, engines, live, watched, witness, drain)
 
 
 def openapi_document() -> dict[str, Any]:
@@ -186,7 +192,7 @@ def _application(settings: Settings, rooms: Callable[[], AbstractAsyncContextMan
     )
     problems.install(app)
     app.add_middleware(Boundary, settings=settings, witness=witness)
-    for router in (analyses.router, evidence.router, health.router, metrics.router, asyncapi.router, streams.router):
+    for router in (analyses.router, evidence.router, feeds.router, health.router, metrics.router, asyncapi.router, streams.router):
         app.include_router(router)
     dashboard.install(app)
     return app

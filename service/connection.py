@@ -67,7 +67,8 @@ async def open_engine(url: URL) -> AsyncEngine:
     """
     sqlite = url.get_backend_name() == "sqlite"
     # The other end of a pooled connection may have restarted meanwhile; a file has no other end.
-    engine = create_async_engine(url, pool_pre_ping=not sqlite)
+    # What goes into rows (a camera's password) is not for logs.
+    engine = create_async_engine(url, pool_pre_ping=not sqlite, hide_parameters=True)
     if sqlite:
         event.listen(engine.sync_engine, "connect", _prepare)
     where = url.render_as_string(hide_password=True)

@@ -25,7 +25,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.engine import URL
-from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from pipelines.verdict import VerdictName
@@ -134,6 +134,11 @@ class Database:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._sessions = async_sessionmaker(engine, expire_on_commit=False)
+
+    @property
+    def sessions(self) -> async_sessionmaker[AsyncSession]:
+        """For the statements of another noun (`feed_rows.py`)."""
+        return self._sessions
 
     @classmethod
     async def open(cls, url: URL) -> Database:

@@ -7,9 +7,9 @@ were done and goes on. The row is the truth: it ends once, whoever tries, and ev
 from __future__ import annotations
 
 import asyncio
-import errno
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
@@ -23,7 +23,7 @@ from pipelines.errors import AnalysisCancelled, BookmarkUnusable
 from pipelines.media import Reader
 from pipelines.verdict import AnalysisReport
 from service.database import Database
-from service.problems import GaveUp, internal_problem, problem_of
+from service.problems import DiskFull, GaveUp, StoreUnavailable, UnknownEvidence, internal_problem, problem_of
 from service.report import crop_images
 from service.schemas import AnalysisResult, Problem, timeline
 from service.settings import Settings
@@ -35,7 +35,7 @@ RETRY_S: Final = 1.0
 MOST_ATTEMPTS: Final = 5
 """So often an analysis is taken up without coming any further, before it is what kills whoever takes it up."""
 AWAY: Final = (OperationalError, InterfaceError, TimeoutError)
-DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+"""The database is."""
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -88,7 +88,7 @@ class Judging:
                     if "key" not in outcome:
                         break
                     keys = [*([] if outcome["first"] else keys), outcome["key"]]
-                self.storage.remove_bookmarks(analysis_id)
+                sitting.tidy()
                 if sitting.report is not None:
                     ended(sitting.report)
                 if sitting.error is not None:
@@ -104,6 +104,7 @@ class Sitting:
     def __init__(self, judging: Judging, analysis_id: str, guide: Guide) -> None:
         self._all, self._id, self._guide = judging, analysis_id, guide
         self._walk: Walk | None = None
+        self._open = ExitStack()
         self._first = True
         """Whether no bookmark that this walk goes on from is kept."""
         self.report: AnalysisReport | None = None
@@ -152,26 +153,25 @@ class Sitting:
 
     def _begin(self, keys: tuple[str, ...]) -> Walk:
         self._close()
-        open_walk = partial(
-            Walk,
-            self._all.storage.media(self._id),
-            self._all.model,
-            hz=self._all.settings.hz,
-            limits=self._all.settings.limits,
-            read=self._all.read,
-        )
-        self._first = not keys
-        if not keys:
-            log.info("analysis_begun", analysis=self._id)
-            return open_walk()
-        try:
-            walk = open_walk(bookmarks=[self._all.storage.read_bookmark(self._id, key) for key in keys])
-        except (BookmarkUnusable, OSError) as error:
-            log.warning("bookmarks_unusable", analysis=self._id, detail=str(error))
-            self._first = True
-            return open_walk()
-        log.info("analysis_resumed", analysis=self._id, segments=len(keys), frames=walk.analysis.frames)
-        return walk
+        storage, settings = self._all.storage, self._all.settings
+        media = self._patiently(lambda: self._open.enter_context(storage.media_file(self._id)))
+
+        def walk(bookmarks: Sequence[bytes] = ()) -> Walk:
+            begun = Walk(media, self._all.model, hz=settings.hz, limits=settings.limits, read=self._all.read, bookmarks=bookmarks)
+            return self._open.enter_context(begun)
+
+        if keys:
+            try:
+                resumed = walk(self._patiently(lambda: [storage.read_bookmark(self._id, key) for key in keys]))
+            except (BookmarkUnusable, UnknownEvidence) as error:
+                log.warning("bookmarks_unusable", analysis=self._id, detail=str(error))
+            else:
+                log.info("analysis_resumed", analysis=self._id, segments=len(keys), frames=resumed.analysis.frames)
+                self._first = False
+                return resumed
+        log.info("analysis_begun", analysis=self._id)
+        self._first = True
+        return walk()
 
     def _on(self, walk: Walk) -> bool:
         """Walk to the end of the segment; where this replica stops before, the segment is shorter."""
@@ -188,6 +188,8 @@ class Sitting:
         data = walk.bookmark()
         key = self._patiently(lambda: self._all.storage.write_bookmark(self._id, data))
         if not self._row(lambda: self._all.database.note(self._id, self._replica, further=True)):
+            if self._row(lambda: self._all.database.get(self._id)) is None:
+                self._all.storage.remove(self._id)  # it was deleted before the bookmark was kept
             raise AnalysisCancelled
         outcome = {"key": key, "first": self._first}
         self._first = False
@@ -199,7 +201,7 @@ class Sitting:
             raise AnalysisCancelled
         result = AnalysisResult.from_report(report, sha256=row.sha256)
         shown, crops = timeline(report), crop_images(report)
-        self._patiently(lambda: self._all.storage.write_evidence(self._id, result, shown, crops, by=self._replica))
+        self._patiently(lambda: self._all.storage.write_evidence(self._id, result, shown, crops))
         facts = {"verdict": result.verdict, "sentence": result.sentence, "p": result.score.p}
         if not self._row(lambda: self._all.database.move(self._id, "running", "succeeded", replica=self._replica, **facts)):
             raise AnalysisCancelled
@@ -216,22 +218,28 @@ class Sitting:
         return self._patiently(lambda: asyncio.run_coroutine_threadsafe(ask(), self._all.loop).result())
 
     def _patiently(self, do: Callable[[], T]) -> T:
-        """Do it, as often as the database is away or the disk full, until this replica stops."""
+        """Do it, as often as the database or the store is away or the disk full, until this replica stops."""
         while True:
             try:
                 return do()
-            except (*AWAY, OSError) as error:
-                if isinstance(error, OSError) and error.errno not in DISK_FULL:
-                    raise
+            except (*AWAY, StoreUnavailable, DiskFull) as error:
                 log.warning("waiting", analysis=self._id, reason=f"{type(error).__name__}: {error}", retry_s=RETRY_S)
+                if isinstance(error, StoreUnavailable | DiskFull) and self._guide.stopped() and not self._guide.leaving:
+                    raise AnalysisCancelled from error
             if self._guide.leaving:
                 raise Left
             time.sleep(RETRY_S)
 
+    def tidy(self) -> None:
+        """Remove the bookmarks of what has ended."""
+        try:
+            self._all.storage.remove_bookmarks(self._id)
+        except StoreUnavailable as error:
+            log.warning("bookmarks_left", analysis=self._id, detail=error.detail)
+
     def _close(self) -> None:
-        if self._walk is not None:
-            self._walk.__exit__(None, None, None)
-            self._walk = None
+        self._walk = None
+        self._open.close()
 
     @property
     def _replica(self) -> str:

@@ -60,8 +60,8 @@ class Cameras:
         )
         self._opens = OpenLimiter()
 
-    def open(self, url: str, rate: Callable[[], float]) -> PictureSource:
-        """The source of `url`, which looks as often as `rate` says.
+    def open(self, url: str, rate: Callable[[], float], *, forever: bool = False) -> PictureSource:
+        """The source of `url`, which looks as often as `rate` says; one that is to last `forever` never gives up.
 
         Raises:
             UrlNotAllowed, UnsupportedMedia: it may not be opened; one whose host is not known now may be later.
@@ -69,7 +69,13 @@ class Cameras:
         with suppress(SourceUnreachable):
             self._sandbox.policy.admit(url)
         return LiveSource(
-            url, rate, sandbox=self._sandbox, limits=self._limits, silent_s=self._silent_s, give_up_s=self._give_up_s, opens=self._opens
+            url,
+            rate,
+            sandbox=self._sandbox,
+            limits=self._limits,
+            silent_s=self._silent_s,
+            give_up_s=None if forever else self._give_up_s,
+            opens=self._opens,
         )
 
 

@@ -15,6 +15,7 @@ from typing import Final
 import structlog
 
 from service.database import Database, NameTaken, now
+from service.problems import StoreUnavailable
 from service.settings import Settings
 from service.storage import Storage
 from service.workflows import FAILURES, Workflows
@@ -22,8 +23,6 @@ from service.workflows import FAILURES, Workflows
 BEATS: Final = 5
 """Signs of life in the time after whose silence a replica counts as dead."""
 SWEEP_S: Final = 10.0
-ORPHAN_S: Final = 86_400.0
-"""Files that no row knows may be an upload to another replica; after a day without a row they are nobody's."""
 FORGET_S: Final = 3600.0
 """How long after its end a workflow is known; the rows know for ever."""
 SWEPT_AT_ONCE: Final = 100
@@ -63,13 +62,19 @@ class Replicas:
         """Say that it lives, and take up what it left when it ended last: alone, all that there is."""
         self._sign = await self._database.beat(self._name, None)
         await self._hand_over(None if self._alone else self._name)
-        known, age_s = await self._database.ids(), 0.0 if self._alone else ORPHAN_S
-        orphans = await asyncio.to_thread(self._storage.remove_orphans, known, older_than_s=age_s)
+        orphans = await self._remove_orphans()
         enqueued = await self._enqueue_missing()
         if enqueued or orphans:
             log.info("recovered", enqueued=enqueued, orphans=orphans)
         every = ((self._settings.replica_lost_s / BEATS, self._beat), (SWEEP_S, self._sweep))
         self._tasks = [asyncio.create_task(self._repeat(each_s, do), name=do.__name__) for each_s, do in every]
+
+    async def _remove_orphans(self) -> list[str]:
+        try:
+            return await asyncio.to_thread(self._storage.remove_orphans, await self._database.ids())
+        except StoreUnavailable as error:  # what waits can be done when the store is back; until then nobody is told that this is ready
+            log.warning("orphans_left", detail=error.detail)
+            return []
 
     async def leave(self) -> None:
         """Hand over what is under way and was stopped; nothing of it is left."""
@@ -89,8 +94,8 @@ class Replicas:
             await asyncio.sleep(each_s)
             try:
                 await do()
-            except FAILURES as error:
-                log.warning("database_failed", task=do.__name__, reason=f"{type(error).__name__}: {error}")
+            except (*FAILURES, StoreUnavailable) as error:
+                log.warning("not_done", task=do.__name__, reason=f"{type(error).__name__}: {error}")
 
     async def _beat(self) -> None:
         try:
@@ -115,8 +120,8 @@ class Replicas:
         before = now() - timedelta(days=self._settings.retention_days)
         old = await self._database.ended_before(before, SWEPT_AT_ONCE)
         for analysis_id in old:
-            await self._database.remove(analysis_id)
             await asyncio.to_thread(self._storage.remove, analysis_id)
+            await self._database.remove(analysis_id)
         if old:
             log.info("swept", analyses=len(old), days=self._settings.retention_days)
 

@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from pipelines.engine import Engines
 from service.database import AnalysisRow, Database
 from service.drain import Drain
+from service.feed_keeper import Feeds
 from service.jobs import Jobs
 from service.media_sandbox import MediaSandbox
 from service.problems import NoResultYet, UnknownAnalysis
@@ -31,6 +32,7 @@ class ServiceRooms:
     sandbox: MediaSandbox
     engines: Engines
     streams: Streams
+    feeds: Feeds
     witness: Witness
     drain: Drain
 

@@ -58,6 +58,14 @@ class StreamTerms:
     """How long a camera may show nothing while the service tries to reach it again."""
 
 
+@dataclass(frozen=True, slots=True)
+class FeedTerms:
+    """What the cameras that the service watches by itself may take."""
+
+    max_feeds: Annotated[int, Field(ge=0, le=256)] = 64
+    """Registered at once. Each needs a seat, as a live stream does."""
+
+
 def _default_data_dir() -> Path:
     base = os.environ.get("XDG_DATA_HOME")
     return (Path(base) if base else Path.home() / ".local" / "share") / "undercurrent"
@@ -75,12 +83,20 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on; without keys, anything but loopback is open to its network.")
     port: int = Field(8000, ge=0, le=65535, description="TCP port; 0 takes a free one.")
     allowed_hosts: tuple[str, ...] = Field((), description="Host names a request may ask for; empty: loopback names while on loopback.")
-    data_dir: Path = Field(default_factory=_default_data_dir, description="Holds the database and one directory for each analysis.")
+    data_dir: Path = Field(
+        default_factory=_default_data_dir, description="Holds the database, media and evidence, or what is not elsewhere."
+    )
     database_url: SecretStr | None = Field(
         None, description="postgresql://user:password@host/name for several replicas; SQLite in the data directory when empty."
     )
+    store_url: str | None = Field(
+        None,
+        description="s3://bucket/prefix that replicas share, reached by the usual AWS variables; the data directory when empty.",
+    )
     max_upload_bytes: int = Field(2 * GIB, ge=1, description="Largest media accepted, in bytes.")
     min_free_bytes: int = Field(256 * MIB, ge=0, description="Uploads are refused while the disk has less than this left, in bytes.")
+    upload_stall_s: _Seconds = Field(30.0, description="Seconds within which an upload must bring another 64 KiB, or its end.")
+    upload_timeout_s: _Seconds = Field(3600.0, description="Seconds that may be spent waiting for one upload.")
     max_wait_s: float = Field(300.0, ge=0, description="Cap of `Prefer: wait=N`, in seconds.")
     hz: float = Field(12.0, gt=0, description="Frames judged for each second of media.")
     weights: Path | None = Field(None, description="Checkpoint file; the shipped one when empty.")
@@ -99,6 +115,7 @@ class Settings(BaseSettings):
     )
     limits: Limits = Field(default_factory=Limits, description="What one untrusted file may ask of this machine.")
     streams: StreamTerms = Field(default_factory=StreamTerms, description="What live streams get of this machine.")
+    feeds: FeedTerms = Field(default_factory=FeedTerms, description="What the cameras that the service watches by itself may take.")
 
     @property
     def is_loopback(self) -> bool:

@@ -17,24 +17,22 @@ from fastapi import APIRouter, Depends, WebSocket
 
 from pipelines.engine import Engines
 from pipelines.errors import Overloaded
-from pipelines.live import LiveStream
 from pipelines.media import Reader
-from service.asyncapi import PATH
 from service.media_feed import MediaFeed
 from service.picture_source import FedPictures, OpenCamera, PictureSource
 from service.problems import problem_of, problem_response
+from service.seating import RETRY_S, take_seat
 from service.settings import Settings
 from service.stream_connection import Connection
 from service.stream_errors import PullNotSupported, StreamDraining, UnknownSession
 from service.stream_intake import Intake
 from service.stream_session import Session
-from service.stream_wire import Pace, ResumeOf, Start
+from service.stream_wire import PATH, Pace, ResumeOf, Start
 
 SPARE_CONNECTIONS: Final = 256
 """Beyond one for each stream: of clients that have not said yet what they want. More are refused before their handshake."""
 MAX_ENDED: Final = 32
 """Sessions that ended and can still be asked for what was not heard; each keeps 4 MiB of events at most."""
-RETRY_S: Final = 5.0
 
 log = structlog.get_logger()
 router = APIRouter()
@@ -87,14 +85,11 @@ class Streams:
         """
         terms, settings = self._settings.streams, self._settings
         self._check_running()
-        if self._engines.seated >= terms.max_streams:
-            most = f"at most {terms.max_streams} (UNDERCURRENT_STREAMS__MAX_STREAMS)"
-            raise Overloaded("There are as many streams as there may be.", expected=most, got="one more", retry_after_s=RETRY_S)
         mode = start.mode
         assert mode is not None
         pace: Pace = start.pace or ("every" if mode == "container" else "live")
         with ExitStack() as failed:
-            live = failed.enter_context(LiveStream(self._engines, patient=pace == "every"))
+            live = failed.enter_context(take_seat(self._engines, terms, patient=pace == "every"))
             session = Session(
                 mode, pace, live, terms, hz=settings.hz, media_s=settings.limits.max_duration_s, pixels=settings.limits.max_pixels
             )

@@ -124,12 +124,13 @@ class WatchView:
         score, stats = self._score, self._stats
         if score is None:
             return Text("no picture yet", style="dim")
-        parts = [f"t {score.at.t:.2f} s {PROVENANCE_WORDS[score.provenance]}", f"latency {1000 * score.latency_s:.0f} ms"]
+        pace = f"latency {1000 * score.latency_s:.0f} ms"
         if stats is not None:
             if stats.latency_p95_s is not None:
-                parts[-1] += f" (95 % within {1000 * stats.latency_p95_s:.0f})"
-            parts.append(f"{stats.hz:.1f} looks a second")
-        return Text(", ".join(parts), style="dim")
+                pace += f" (95 % within {1000 * stats.latency_p95_s:.0f})"
+            pace += f", {stats.hz:.1f} looks a second"
+        # Two lines: together they are longer than the 80 columns that many a terminal has, and would be folded within a phrase.
+        return Text(f"t {score.at.t:.2f} s {PROVENANCE_WORDS[score.provenance]}\n{pace}", style="dim")
 
     def _face_lines(self, faces: list[tuple[int, _Face]]) -> Table:
         table = Table.grid(padding=(0, 2))

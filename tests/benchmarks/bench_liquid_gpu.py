@@ -144,7 +144,8 @@ def _streaming(device: torch.device) -> list[dict[str, Any]]:
 
 def _tick(streams: int, device: torch.device) -> tuple[float, float, Tensor]:
     from models import step_triton
-    from models.slots import TemporalSlots, capture
+    from models.graphs import capture
+    from models.slots import TemporalSlots
 
     torch.manual_seed(1)
     head = TemporalHead().to(device)

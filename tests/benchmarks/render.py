@@ -12,7 +12,7 @@ from rich.table import Table as RichTable
 from tests.benchmarks.bench_xor import PUBLISHED
 
 Rows = Sequence[dict[str, Any]]
-IN_README = ("walk", "peers", "timeline", "decode", "edge", "live", "attention", "length", "liquid", "seconds", "xor")
+IN_README = ("walk", "peers", "timeline", "decode", "edge", "live", "latency", "soak", "attention", "length", "liquid", "seconds", "xor")
 IN_MODEL_CARD = ("card", "ablation")
 TITLES = {
     "genuine": "Genuine deepfakes (tier `validation`), video level",
@@ -82,6 +82,10 @@ def tables(name: str, rows: Rows) -> list[Table]:
             return [_edge_looks(rows), _edge_step(rows)]
         case "live":
             return [_live(rows)]
+        case "latency":
+            return [_latency(rows)]
+        case "soak":
+            return [_soak(rows)]
         case "attention":
             return [_attention(rows)]
         case "length" | "day":
@@ -155,6 +159,31 @@ def _live(rows: Rows) -> Table:
         "memory grew",
     )
     return Table("clients of one RTSP server, two cores", columns, tuple(cells))
+
+
+def _latency(rows: Rows) -> Table:
+    stages = ("decode", "wait", "look", "send", "all")
+    cells = [
+        (f"{row['streams']}", f"{row['looks_hz']:.1f}", *(" / ".join(f"{ms:.0f}" for ms in row[f"{stage}_ms"]) for stage in stages))
+        for row in rows
+    ]
+    return Table("from a camera's picture to the client's score, ms, p50 / p95", ("streams", "looks a second each", *stages), tuple(cells))
+
+
+def _soak(rows: Rows) -> Table:
+    cells = [
+        (
+            f"{row['seconds']:.0f}",
+            f"{sum(row['faults'].values())} of {len(row['faults'])} kinds",
+            f"{sum(row['sessions'].values())} / {row['resumed']}",
+            f"{row['scores']:,} / {row['holes']}",
+            ", ".join(f"{n} {what}" for what, n in row["left"].items()),
+            f"{100 * row['memory_grew']:.1f} %",
+        )
+        for row in rows
+    ]
+    columns = ("seconds", "faults", "sessions / resumed", "scores / holes among events", "left behind", "memory grew")
+    return Table("four streams with faults", columns, tuple(cells))
 
 
 def _attention(rows: Rows) -> Table:

@@ -16,6 +16,7 @@ from service.app import create_app, server_config
 from service.settings import Settings
 from tests.clips import face_clip
 from tests.postgres import Cluster, cluster
+from tests.s3 import S3, s3_server
 from tests.service.processes import serving
 from tests.support import require
 
@@ -29,6 +30,20 @@ def postgres() -> Iterator[Cluster]:
     assert programs is not None
     with cluster(programs) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def s3_process() -> Iterator[S3]:
+    """An S3 server of the tests' own."""
+    with s3_server() as running:
+        yield running
+
+
+@pytest.fixture
+def s3(s3_process: S3) -> S3:
+    """It, and nothing in it but an empty bucket."""
+    s3_process.empty()
+    return s3_process
 
 
 @pytest.fixture(scope="session")

@@ -3,69 +3,28 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
+from tests.service.browsing import WAIT_MS, Desk, chromium, desk_at, eventually
 from tests.service.conftest import upload
-from tests.support import require
-
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
-WAIT_MS = 30_000
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    program = require("chromium")
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=str(program), args=FLAGS)
+    with chromium() as running:
         yield running
-        running.close()
-
-
-@dataclass
-class Desk:
-    """One open page and everything it complained about."""
-
-    page: Page
-    complaints: list[str] = field(default_factory=list)
 
 
 @pytest.fixture
 def desk(browser: Browser, client: httpx.Client) -> Iterator[Desk]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=str(client.base_url), reduced_motion="reduce")
-    context.set_default_timeout(WAIT_MS)
-    desk = Desk(context.new_page())
-
-    def on_console(message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
-            desk.complaints.append(message.text)
-
-    desk.page.on("console", on_console)
-    desk.page.on("pageerror", lambda error: desk.complaints.append(str(error)))
-    yield desk
-    context.close()
-
-
-def eventually(page: Page, expression: str) -> None:
-    """Wait until a JavaScript expression holds. (Playwright's own waiting compiles in the page, which the page's policy forbids.)"""
-    end = time.monotonic() + WAIT_MS / 1000
-    while not page.evaluate(expression):
-        assert time.monotonic() < end, f"never true: {expression}"
-        page.wait_for_timeout(30)
+    with desk_at(browser, str(client.base_url)) as desk:
+        yield desk
 
 
 PLAYHEAD = "Number(document.querySelector('svg.timeline').getAttribute('aria-valuenow'))"

@@ -42,6 +42,9 @@ async def test_every_score_has_the_time_of_the_camera(near: httpx.Client, camera
     assert end["reason"] == "stopped" and left.behind() == set()
     scores = it.of("score")
     assert {event["provenance"] for event in scores} == {"rtp"}
+    for event in scores:
+        assert min(event["stages"].values()) >= 0 and event["stages"]["decode_s"] > 0
+        assert sum(event["stages"].values()) == pytest.approx(event["latency_s"])
     ticks = [(event["at"]["t"] - scores[0]["at"]["t"]) * 30 for event in scores]
     assert ticks == pytest.approx([round(tick) for tick in ticks], abs=0.03), "one millisecond"
     # Some frame of the pattern was the first, and from there each is one that the server sent.

@@ -45,7 +45,7 @@ def wait_for(what: Callable[[], T]) -> T:
 
 def bookmarks(data: Path, path: str) -> int:
     """How many segments of an analysis are kept."""
-    return len([one for one in (data / "analyses" / path.rpartition("/")[2]).glob("bookmarks/*") if one.suffix != ".part"])
+    return len([one for one in (data / "analyses" / path.rpartition("/")[2]).glob("bookmarks/*") if "#" not in one.name])
 
 
 def told(service: Serving, event: str) -> list[dict[str, Any]]:

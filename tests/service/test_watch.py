@@ -21,7 +21,7 @@ from rich.console import Console
 
 from service.media_sandbox import MediaSandbox
 from service.schemas import Moment, TimelineRow
-from service.stream_wire import DropEvent, FaceEvent, GapEvent, ScoreEvent, Source, server_message
+from service.stream_wire import Allowance, DropEvent, FaceEvent, GapEvent, LatencyStages, ScoreEvent, Source, Stats, server_message
 from service.watch_view import WatchView
 from tests import clips
 from tests.rtsp import RtspServer, rtsp_server
@@ -191,7 +191,17 @@ def _scored(t: float, *ps: float | None) -> ScoreEvent:
         )
         for n, p in enumerate(ps)
     ]
-    return ScoreEvent(session_id="x", at=_at(t), stamp=0, provenance="rtp", p=None, faces=rows, latency_s=0.02)
+    return ScoreEvent(
+        session_id="x",
+        at=_at(t),
+        stamp=0,
+        provenance="rtp",
+        p=None,
+        faces=rows,
+        latency_s=0.02,
+        stages=LatencyStages(decode_s=0.004, wait_s=0.001, look_s=0.015),
+        judged_at=t,
+    )
 
 
 def _drawn(view: WatchView) -> str:
@@ -224,8 +234,24 @@ def test_the_view_tells_gaps_drops_states_and_faces_that_left() -> None:
     view.take(GapEvent(session_id="x", cause="reconnected", start=_at(3), end=_at(7.5), seconds=4.5))
     view.take(DropEvent(session_id="x", cause="overtaken", n=3))
     view.take(DropEvent(session_id="x", cause="undecodable", n=2, since=7.0))
+    view.take(
+        Stats(
+            session_id="x",
+            received=Allowance(media=0, bytes=0),
+            waiting_bytes=0,
+            offered=99,
+            looked_at=9,
+            overtaken=0,
+            shed=0,
+            nets_failed=0,
+            hz=11.96,
+            latency_p95_s=12.345,
+            events_waiting=0,
+        )
+    )
     text = _drawn(view)
     assert max(map(len, text.splitlines())) <= 80
+    assert "latency 20 ms (95 % within 12345), 12.0 looks a second" in text
     for part in ("reconnecting in 1.2 s, attempt 2 (stalled)", "not judged", "gap of 4.50 s: the camera was away"):
         assert part in text, part
     for part in ("2 pictures lost or undecodable", "1 looks, 1 gaps (4.5 s), drops: 3 overtaken, 2 undecodable"):
