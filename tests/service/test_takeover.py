@@ -19,6 +19,7 @@ from service.replicas import Watch
 from service.schemas import timeline
 from tests.clips import face_clip
 from tests.postgres import Cluster
+from tests.s3 import S3
 from tests.service.conftest import upload
 from tests.service.processes import Serving, serving
 from tests.service.test_analyses import until
@@ -121,6 +122,27 @@ def test_what_a_replica_that_died_for_good_had_begun_ends_on_another(
     assert len(told(alive, "analysis_succeeded")) == 1 and not told(dead, "analysis_succeeded")
     with psycopg.connect(url) as connection:
         assert connection.execute("SELECT id FROM replicas").fetchall() == [(owner(url, path),)]
+
+
+def test_it_ends_on_another_that_shares_nothing_but_the_database_and_a_bucket(
+    postgres: Cluster, s3: S3, tmp_path: Path, minute: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    shared = {"database_url": postgres.create(), "store_url": "s3://media", **QUICK}
+    with ExitStack() as stack:
+        services = {}
+        for name in ("a", "b"):
+            (tmp_path / name).mkdir()
+            services[name] = stack.enter_context(serving(tmp_path / name, replica=name, **shared))
+        path = upload(services["a"].client, minute).headers["Location"]
+        wait_for(lambda: [name for name in s3.names() if "/bookmarks/" in name])
+        dead = services.pop(owner(str(shared["database_url"]), path))
+        dead.process.kill()
+        (alive,) = services.values()
+        exactly_judged(alive.client, path, minute, model)
+        assert told(alive, "analysis_resumed")[0]["segments"] >= 1
+        wait_for(lambda: not [name for name in s3.names() if "/bookmarks/" in name])
 
 
 def test_a_replica_that_only_slept_ends_nothing_twice(pair: tuple[Serving, Serving, str, Path], minute: Path, model: Model) -> None:
