@@ -7,6 +7,7 @@ const WIDEST = 1280;
 
 export class Pictures {
   static start = { mode: "frames", codec: "jpeg" };
+  scale = 1; // Of what is sent over what is seen.
   #connection;
   #hz = 12;
   #origin = null;
@@ -61,8 +62,8 @@ export class Pictures {
   }
 
   async #encoded({ video, width, height }) {
-    const scale = Math.min(1, WIDEST / width);
-    const [wide, high] = [Math.round(width * scale), Math.round(height * scale)];
+    this.scale = Math.min(1, WIDEST / width);
+    const [wide, high] = [Math.round(width * this.scale), Math.round(height * this.scale)];
     if (this.#canvas.width !== wide || this.#canvas.height !== high) Object.assign(this.#canvas, { width: wide, height: high });
     this.#canvas.getContext("2d", { alpha: false }).drawImage(video, 0, 0, wide, high);
     return (await this.#canvas.convertToBlob({ type: "image/jpeg", quality: QUALITY })).arrayBuffer();
