@@ -135,7 +135,7 @@ def test_a_person_looks_into_the_camera_and_gets_a_verdict(desk: Desk, client: h
     drawn = page.evaluate(DRAWN)
     looks_at_least(page, 10)
     eventually(page, f"{DRAWN} > {drawn}", wait_ms=WAIT_MS)
-    eventually(page, "/^face \\d  0\\.\\d\\d$/.test(document.querySelector('#boxes text')?.textContent)", wait_ms=WAIT_MS)
+    eventually(page, "/^face \\d: 0\\.\\d\\d$/.test(document.querySelector('#boxes text')?.textContent)", wait_ms=WAIT_MS)
     assert page.evaluate("document.getElementById('camera').srcObject.getAudioTracks().length") == 0
     stop(page)
     end = wires.of("end")[0]

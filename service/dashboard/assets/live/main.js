@@ -141,7 +141,7 @@ async function closed({ code, error, end }) {
   }
   off();
   if (error && end?.reason !== "draining") trouble(new Trouble(error.title, error.detail, error.retryable ? "Start again." : null));
-  if (end) $("verdict").querySelector(".sentence").focus({ preventScroll: true });
+  if (end) $("verdict").querySelector(".sentence").focus();
 }
 
 // ---- hidden and seen again

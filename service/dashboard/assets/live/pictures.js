@@ -12,6 +12,7 @@ export class Pictures {
   #hz = 12;
   #origin = null;
   #slot = -1;
+  #late = null;
   #flags = 0;
   #busy = false;
   #canvas = new OffscreenCanvas(1, 1);
@@ -43,7 +44,9 @@ export class Pictures {
     // The service keeps the first picture of each 1 / hz second; others would travel for nothing.
     const slot = Math.floor((pts_us * this.#hz) / 1e6);
     if (slot <= this.#slot) return;
-    if (this.#busy) return this.#onSkip("browser_busy");
+    if (this.#late !== null && slot > this.#late) this.#onSkip("browser_busy");
+    this.#late = this.#busy ? slot : null; // Another picture may still come in time.
+    if (this.#busy) return;
     this.#slot = slot;
     this.#busy = true;
     try {
