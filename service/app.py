@@ -18,9 +18,10 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from pipelines.analysis import Model, load_model
+from pipelines.analysis import Model
 from pipelines.engine import Engines
 from pipelines.load import LoadController, LoadTargets
+from pipelines.model import load_models
 from service import __version__, analyses, asyncapi, dashboard, evidence, feeds, health, metrics, problems, streams, websocket
 from service.boundary import Boundary
 from service.connection import database_url
@@ -89,22 +90,21 @@ async def open_rooms(settings: Settings, model: Model | None = None, witness: Wi
     """Open everything that a service owns and start its workers; close it all, in reverse, at the end.
 
     Raises:
-        WeightsError, DatabaseError, DataDirectoryInUse, UnusableDataDirectory, TracesUnavailable: it cannot start.
+        WeightsError, DeviceMissing, DatabaseError, DataDirectoryInUse, UnusableDataDirectory, TracesUnavailable: it cannot start.
     """
     witness = witness or Witness()
     async with AsyncExitStack() as stack:
         stack.enter_context(_only_one(settings.data_dir))
         witness.tracer = stack.enter_context(tracing(settings.traces_endpoint))
-        if model is None:
-            model = await asyncio.to_thread(load_model, settings.weights, device=settings.device)
+        models = [model] if model else await asyncio.to_thread(load_models, settings.weights, device=settings.device)
         database = await Database.open(database_url(settings))
         stack.push_async_callback(database.close)
         storage = Storage.open(settings)
         sandbox = stack.enter_context(MediaSandbox(UrlPolicy(settings.camera_networks)))
-        jobs = Jobs(settings, database, storage, model, sandbox.reader, witness)
+        jobs = Jobs(settings, database, storage, models[0], sandbox.reader, witness)
         stack.push_async_callback(jobs.close)
         # Warm before anybody can ask.
-        engines = await asyncio.to_thread(stack.enter_context, Engines([model], controller=LoadController(_targets(settings))))
+        engines = await asyncio.to_thread(stack.enter_context, Engines(models, controller=LoadController(_targets(settings))))
         cameras = Cameras(sandbox, limits=settings.limits, give_up_s=settings.streams.outage_s) if sandbox.supported() else None
         live = Streams(settings, engines, sandbox.reader, None if cameras is None else cameras.open)
         stack.push_async_callback(live.drain, 0.0)
