@@ -15,6 +15,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from pipelines.verdict import VerdictName
 from service.admission import admit
+from service.auth import Known
 from service.cursors import read_cursor, write_cursor
 from service.database import AnalysisRow
 from service.problems import (
@@ -75,6 +76,7 @@ async def create_analysis(
     request: Request,
     response: Response,
     rooms: Rooms,
+    caller: Known,
     external_id: Annotated[
         str | None, Query(max_length=200, description="Your own name for a raw body; a form has a field for it.")
     ] = None,
@@ -89,7 +91,7 @@ async def create_analysis(
     The body is a form with `file`, or the media itself with a `video/*` or `application/octet-stream` content type. What cannot be a
     video is refused here, with a problem that says what came; nothing of it is kept.
     """
-    row = await admit(request, rooms, external_id, filename, idempotency_key)
+    row = await admit(request, rooms, caller.tenant, external_id, filename, idempotency_key)
     wait_s = _wait_s(prefer)
     if wait_s is not None and not row.ended:
         applied = min(wait_s, rooms.settings.max_wait_s)
@@ -105,6 +107,7 @@ async def list_analyses(
     request: Request,
     response: Response,
     rooms: Rooms,
+    caller: Known,
     cursor: Annotated[str | None, Query(max_length=200, description="`next` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 25,
     verdict: Annotated[VerdictName | None, Query(description="Only these.")] = None,
@@ -113,7 +116,7 @@ async def list_analyses(
 ) -> AnalysisPage:
     """Analyses, newest first, without their results."""
     before = read_cursor(cursor) if cursor else None
-    rows = await rooms.database.page(before=before, limit=limit + 1, status=status, verdict=verdict, text=q)
+    rows = await rooms.database.page(before=before, limit=limit + 1, tenant=caller.tenant, status=status, verdict=verdict, text=q)
     items = [await shown(row, rooms, with_result=False) for row in rows[:limit]]
     following = write_cursor(rows[limit - 1].id) if len(rows) > limit else None
     if following:

@@ -22,6 +22,7 @@ from service import __version__
 from service.cli_device import Device
 from service.cli_evaluate import evaluate_command
 from service.cli_export import export_command
+from service.cli_keys import keys_app
 from service.cli_output import INTERRUPTED, check_writable, write_file
 from service.cli_train import train_app
 from service.cli_watch import watch_command
@@ -42,6 +43,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(train_app, name="train")
+app.add_typer(keys_app, name="keys")
 app.command("evaluate")(evaluate_command)
 app.command("export")(export_command)
 app.command("watch")(watch_command)

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlalchemy.exc import IntegrityError
 
+from service.auth import Known
 from service.cursors import read_cursor, write_cursor
 from service.database import now
 from service.feed_alerts import alert_out
@@ -27,9 +28,9 @@ from service.url_policy import shown
 router = APIRouter(prefix="/v1/feeds", tags=["feeds"])
 
 
-async def _existing(feed_id: UUID, rooms: Rooms) -> FeedRow:
+async def _existing(feed_id: UUID, rooms: Rooms, caller: Known) -> FeedRow:
     row = await rooms.feeds.rows.get(str(feed_id))
-    if row is None:
+    if row is None or row.tenant != caller.tenant:
         raise _unknown(str(feed_id))
     return row
 
@@ -56,6 +57,7 @@ async def create_feed(
     given: NewFeed,
     response: Response,
     rooms: Rooms,
+    caller: Known,
     idempotency_key: Annotated[
         str | None, Header(min_length=1, max_length=255, description="The same key with the same body gives the same feed.")
     ] = None,
@@ -66,7 +68,7 @@ async def create_feed(
     """
     rows = rooms.feeds.rows
     sha256 = hashlib.sha256(given.model_dump_json().encode()).hexdigest()
-    if idempotency_key and (earlier := await rows.by_idempotency_key(idempotency_key)):
+    if idempotency_key and (earlier := await rows.by_idempotency_key(caller.tenant, idempotency_key)):
         return _same(earlier, sha256, idempotency_key, response, rooms)
     await rooms.feeds.check(given.url)
     most = rooms.settings.feeds.max_feeds
@@ -74,6 +76,7 @@ async def create_feed(
         raise TooManyFeeds("There is no room for another feed.", expected=f"at most {most} (UNDERCURRENT_FEEDS__MAX_FEEDS)", got="one more")
     row = FeedRow(
         id=new_id(),
+        tenant=caller.tenant,
         name=given.name,
         url=given.url,
         hz=given.hz,
@@ -87,7 +90,7 @@ async def create_feed(
         await rows.add(row)
     except IntegrityError:
         # Two requests with one key ran side by side, and the other was first.
-        earlier = await rows.by_idempotency_key(idempotency_key) if idempotency_key else None
+        earlier = await rows.by_idempotency_key(caller.tenant, idempotency_key) if idempotency_key else None
         if earlier is None or idempotency_key is None:
             raise
         return _same(earlier, sha256, idempotency_key, response, rooms)
@@ -101,11 +104,12 @@ async def list_feeds(
     request: Request,
     response: Response,
     rooms: Rooms,
+    caller: Known,
     cursor: Annotated[str | None, Query(max_length=200, description="`next` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 25,
 ) -> FeedPage:
     """Feeds, newest first."""
-    rows = await rooms.feeds.rows.page(before=read_cursor(cursor) if cursor else None, limit=limit + 1)
+    rows = await rooms.feeds.rows.page(before=read_cursor(cursor) if cursor else None, limit=limit + 1, tenant=caller.tenant)
     following = write_cursor(rows[limit - 1].id) if len(rows) > limit else None
     if following:
         _link(request, response, following)

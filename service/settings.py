@@ -15,7 +15,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipelines.devices import DEVICE_WORDS
-from pipelines.media import Limits
+from pipelines.media import Limits, RtspTransport
 from service.problems import ServiceError
 from service.url_policy import Network
 
@@ -55,6 +55,8 @@ class StreamTerms:
     """How long events may wait for a client that does not read."""
     outage_s: _Seconds = 600.0
     """How long a camera may show nothing while the service tries to reach it again."""
+    rtsp_transport: RtspTransport = "tcp"
+    """How rtsp:// cameras are to send; over `udp` pictures may be lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +77,10 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="UNDERCURRENT_", env_nested_delimiter="__", frozen=True, extra="forbid")
 
-    host: str = Field("127.0.0.1", description="Address to listen on; without keys, anything but loopback is open to its network.")
+    host: str = Field("127.0.0.1", description="Address to listen on; on any but loopback, every request needs a key.")
     port: int = Field(8000, ge=0, le=65535, description="TCP port; 0 takes a free one.")
     allowed_hosts: tuple[str, ...] = Field((), description="Host names a request may ask for; empty: loopback names while on loopback.")
+    require_keys: bool = Field(False, description="Keys are needed on loopback too, as behind a proxy of this machine.")
     data_dir: Path = Field(
         default_factory=_default_data_dir, description="Holds the database, media and evidence, or what is not elsewhere."
     )
@@ -115,6 +118,11 @@ class Settings(BaseSettings):
             return ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+    @property
+    def needs_keys(self) -> bool:
+        """Whether whoever has no key is turned away."""
+        return self.require_keys or not self.is_loopback
 
 
 def read_settings(**overrides: object) -> Settings:
