@@ -17,9 +17,10 @@ import uvicorn
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 
-from pipelines.analysis import Model, load_model
+from pipelines.analysis import Model
 from pipelines.engine import Engines
 from pipelines.load import LoadController, LoadTargets
+from pipelines.model import load_models
 from service import (
     __version__,
     alerts,
@@ -105,14 +106,13 @@ async def open_rooms(settings: Settings, model: Model | None = None, witness: Wi
     """Open everything that a service owns and start its workers; close it all, in reverse, at the end.
 
     Raises:
-        WeightsError, DatabaseError, DataDirectoryInUse, UnusableDataDirectory, TracesUnavailable: it cannot start.
+        WeightsError, DeviceMissing, DatabaseError, DataDirectoryInUse, UnusableDataDirectory, TracesUnavailable: it cannot start.
     """
     witness = witness or Witness()
     async with AsyncExitStack() as stack:
         stack.enter_context(_only_one(settings))
         witness.tracer = stack.enter_context(tracing(settings.traces_endpoint))
-        if model is None:
-            model = await asyncio.to_thread(load_model, settings.weights, device=settings.device)
+        models = [model] if model else await asyncio.to_thread(load_models, settings.weights, device=settings.device)
         database = await Database.open(database_url(settings))
         stack.push_async_callback(database.close)
         keys = KeyStore(database)
@@ -121,10 +121,10 @@ async def open_rooms(settings: Settings, model: Model | None = None, witness: Wi
             print(f"Admin key, shown this once: {first.secret}", flush=True)
         storage = Storage.open(settings)
         sandbox = stack.enter_context(MediaSandbox(UrlPolicy(settings.camera_networks)))
-        jobs = Jobs(settings, database, jobs_url(settings), storage, model, sandbox.reader, witness)
+        jobs = Jobs(settings, database, jobs_url(settings), storage, models[0], sandbox.reader, witness)
         stack.push_async_callback(jobs.close)
         # Warm before anybody can ask.
-        engines = await asyncio.to_thread(stack.enter_context, Engines([model], controller=LoadController(_targets(settings))))
+        engines = await asyncio.to_thread(stack.enter_context, Engines(models, controller=LoadController(_targets(settings))))
         terms, cameras = settings.streams, None
         if sandbox.supported():
             cameras = Cameras(sandbox, limits=settings.limits, give_up_s=terms.outage_s, transport=terms.rtsp_transport)

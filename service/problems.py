@@ -26,6 +26,7 @@ STATUS_OF_SLUG = {
     "cancelled": 409,
     "unwritable-output": 507,
     "bad-weights": 500,
+    "device-missing": 500,
     "cannot-compile": 500,
     "overloaded": 503,
 }

@@ -11,11 +11,12 @@ import socket
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from pipelines.devices import DEVICE_WORDS
 from pipelines.media import Limits, RtspTransport
 from service.problems import ServiceError
 from service.url_policy import Network
@@ -109,7 +110,7 @@ class Settings(BaseSettings):
     max_wait_s: float = Field(300.0, ge=0, description="Cap of `Prefer: wait=N`, in seconds.")
     hz: float = Field(12.0, gt=0, description="Frames judged for each second of media.")
     weights: Path | None = Field(None, description="Checkpoint file; the shipped one when empty.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the nets run.")
+    device: str = Field("auto", pattern=DEVICE_WORDS, description="Where the nets run: auto, cpu, cuda (every GPU), or some, as cuda:0,1.")
     workers: int = Field(1, ge=1, le=16, description="Analyses that run at the same time.")
     replica: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = Field(
         default_factory=_default_replica, description="Name of this process among those of one database; it takes its own work up again."
