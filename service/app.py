@@ -34,6 +34,7 @@ from service.key_store import KeyStore
 from service.live_source import Cameras
 from service.media_sandbox import MediaSandbox
 from service.problems import ServiceError
+from service.quota import Quota
 from service.rooms import ServiceRooms
 from service.settings import Settings
 from service.storage import Storage
@@ -122,7 +123,7 @@ async def open_rooms(settings: Settings, model: Model | None = None, witness: Wi
         # uvicorn would close WebSockets before their clients have heard the end.
         drain.when_leaving(partial(live.drain, SHUTDOWN_GRACE_S))
         drain.when_leaving(watched.close)
-        yield ServiceRooms(settings, database, keys, storage, jobs, sandbox, engines, live, watched, witness, drain)
+        yield ServiceRooms(settings, database, keys, Quota(settings.keys), storage, jobs, sandbox, engines, live, watched, witness, drain)
 
 
 def openapi_document() -> dict[str, Any]:
@@ -194,7 +195,7 @@ def _application(settings: Settings, rooms: Callable[[], AbstractAsyncContextMan
         docs_url=None,
         redoc_url=None,
         generate_unique_id_function=_operation_id,
-        responses=problems.documented(400, 401, 403, 500),
+        responses=problems.documented(400, 401, 403, 429, 500),
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     problems.install(app)

@@ -17,6 +17,7 @@ from service.jobs import Jobs
 from service.key_store import KeyStore
 from service.media_sandbox import MediaSandbox
 from service.problems import NoResultYet, UnknownAnalysis
+from service.quota import Quota
 from service.settings import Settings
 from service.storage import Storage
 from service.streams import Streams
@@ -30,6 +31,7 @@ class ServiceRooms:
     settings: Settings
     database: Database
     keys: KeyStore
+    quota: Quota
     storage: Storage
     jobs: Jobs
     sandbox: MediaSandbox
