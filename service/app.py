@@ -21,7 +21,22 @@ from fastapi.routing import APIRoute
 from pipelines.analysis import Model, load_model
 from pipelines.engine import Engines
 from pipelines.load import LoadController, LoadTargets
-from service import __version__, analyses, asyncapi, dashboard, evidence, feeds, health, metrics, problems, sign_in, streams, websocket
+from service import (
+    __version__,
+    analyses,
+    asyncapi,
+    audit,
+    dashboard,
+    evidence,
+    feeds,
+    health,
+    metrics,
+    problems,
+    sign_in,
+    streams,
+    websocket,
+)
+from service.audit_rows import AuditRows
 from service.auth import needs
 from service.boundary import Boundary
 from service.connection import database_url
@@ -123,7 +138,21 @@ async def open_rooms(settings: Settings, model: Model | None = None, witness: Wi
         # uvicorn would close WebSockets before their clients have heard the end.
         drain.when_leaving(partial(live.drain, SHUTDOWN_GRACE_S))
         drain.when_leaving(watched.close)
-        yield ServiceRooms(settings, database, keys, Quota(settings.keys), storage, jobs, sandbox, engines, live, watched, witness, drain)
+        yield ServiceRooms(
+            settings,
+            database,
+            keys,
+            Quota(settings.keys),
+            AuditRows(database),
+            storage,
+            jobs,
+            sandbox,
+            engines,
+            live,
+            watched,
+            witness,
+            drain,
+        )
 
 
 def openapi_document() -> dict[str, Any]:
@@ -205,6 +234,7 @@ def _application(settings: Settings, rooms: Callable[[], AbstractAsyncContextMan
     app.include_router(sign_in.router)
     for router in (analyses.router, evidence.router):
         app.include_router(router, dependencies=[Depends(needs("analyses"))])
+    app.include_router(audit.router, dependencies=[Depends(needs("admin"))])
     app.include_router(feeds.router, dependencies=[Depends(needs("feeds"))])
     app.include_router(streams.router, dependencies=[Depends(needs("streams"))])
     dashboard.install(app)

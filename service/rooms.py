@@ -9,6 +9,7 @@ from uuid import UUID
 from fastapi import Depends, Request
 
 from pipelines.engine import Engines
+from service.audit_rows import AuditRows
 from service.auth import Known
 from service.database import AnalysisRow, Database
 from service.drain import Drain
@@ -32,6 +33,7 @@ class ServiceRooms:
     database: Database
     keys: KeyStore
     quota: Quota
+    audit: AuditRows
     storage: Storage
     jobs: Jobs
     sandbox: MediaSandbox
