@@ -23,6 +23,7 @@ from pipelines.engine import Engines
 from pipelines.load import LoadController, LoadTargets
 from service import (
     __version__,
+    alerts,
     analyses,
     asyncapi,
     audit,
@@ -44,6 +45,7 @@ from service.database import Database
 from service.drain import Drain
 from service.feed_keeper import Feeds
 from service.feed_rows import FeedRows
+from service.feed_store import FeedStore
 from service.jobs import Jobs
 from service.key_store import KeyStore
 from service.live_source import Cameras
@@ -127,10 +129,12 @@ async def open_rooms(settings: Settings, model: Model | None = None, witness: Wi
         stack.push_async_callback(jobs.close)
         # Warm before anybody can ask.
         engines = await asyncio.to_thread(stack.enter_context, Engines([model], controller=LoadController(_targets(settings))))
-        cameras = Cameras(sandbox, limits=settings.limits, give_up_s=settings.streams.outage_s) if sandbox.supported() else None
+        terms, cameras = settings.streams, None
+        if sandbox.supported():
+            cameras = Cameras(sandbox, limits=settings.limits, give_up_s=terms.outage_s, transport=terms.rtsp_transport)
         live = Streams(settings, engines, sandbox.reader, None if cameras is None else cameras.open)
         stack.push_async_callback(live.drain, 0.0)
-        watched = Feeds(FeedRows(database, alone=settings.database_url is None), settings, engines, cameras)
+        watched = Feeds(FeedRows(database, alone=settings.database_url is None), FeedStore.open(settings), settings, engines, cameras)
         stack.push_async_callback(watched.close)
         await jobs.start()
         await watched.start()
@@ -235,7 +239,8 @@ def _application(settings: Settings, rooms: Callable[[], AbstractAsyncContextMan
     for router in (analyses.router, evidence.router):
         app.include_router(router, dependencies=[Depends(needs("analyses"))])
     app.include_router(audit.router, dependencies=[Depends(needs("admin"))])
-    app.include_router(feeds.router, dependencies=[Depends(needs("feeds"))])
+    for router in (feeds.router, alerts.router):
+        app.include_router(router, dependencies=[Depends(needs("feeds"))])
     app.include_router(streams.router, dependencies=[Depends(needs("streams"))])
     dashboard.install(app)
     return app

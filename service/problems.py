@@ -122,6 +122,12 @@ class UnknownFeed(ServiceError):
     status = 404
 
 
+class UnknownAlert(ServiceError):
+    slug = "alert-not-found"
+    title = "There is no such alert, or no such evidence of it"
+    status = 404
+
+
 class FeedElsewhere(ServiceError):
     slug = "feed-elsewhere"
     title = "Another replica watches this feed"

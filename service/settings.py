@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from pipelines.media import Limits
+from pipelines.media import Limits, RtspTransport
 from service.problems import ServiceError
 from service.url_policy import Network
 
@@ -54,6 +54,8 @@ class StreamTerms:
     """How long events may wait for a client that does not read."""
     outage_s: _Seconds = 600.0
     """How long a camera may show nothing while the service tries to reach it again."""
+    rtsp_transport: RtspTransport = "tcp"
+    """How rtsp:// cameras are to send; over `udp` pictures may be lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,12 @@ class FeedTerms:
 
     max_feeds: Annotated[int, Field(ge=0, le=256)] = 64
     """Registered at once. Each needs a seat, as a live stream does."""
+    album_bytes: Annotated[int, Field(ge=0)] = 16 * MIB
+    """Of compressed pictures that are kept of each in memory, for the evidence of an alert to come."""
+    kept_alerts: Annotated[int, Field(ge=1, le=10_000)] = 200
+    """Of each feed; the oldest go first."""
+    kept_bytes: Annotated[int, Field(ge=0)] = 512 * MIB
+    """Of the evidence of each feed's alerts."""
 
 
 @dataclass(frozen=True, slots=True)

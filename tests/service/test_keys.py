@@ -59,6 +59,7 @@ def guarded(serve: Serve, locked: Settings) -> Iterator[httpx.Client]:
 
 def made(settings: Settings, *scopes: Scope, tenant: str = "default", days: float | None = None) -> str:
     """The secret of a new key."""
+    settings.data_dir.mkdir(exist_ok=True)
     expires_at = None if days is None else now() + timedelta(days=days)
 
     async def create() -> NewKey:
@@ -357,7 +358,7 @@ def test_tenants_do_not_see_each_others_cameras(serve: Serve, locked: Settings) 
         once = {"Idempotency-Key": "once"}
         mine = client.post("/v1/feeds", json=camera, headers=ours | once).json()["id"]
         assert client.get("/v1/feeds", headers=theirs).json()["items"] == []
-        for method, path in (("GET", ""), ("PATCH", ""), ("DELETE", ""), ("GET", "/events"), ("GET", "/alerts")):
+        for method, path in (("GET", ""), ("PATCH", ""), ("DELETE", ""), ("GET", "/events"), ("GET", "/alerts"), ("GET", "/alerts/1/clip")):
             answer = client.request(method, f"/v1/feeds/{mine}{path}", headers=theirs, json={} if method == "PATCH" else None)
             assert_problem(answer, 404, "feed-not-found")
         other = client.post("/v1/feeds", json=camera, headers=theirs | once)
