@@ -23,7 +23,13 @@ log = structlog.get_logger()
 
 
 async def admit(
-    request: Request, rooms: ServiceRooms, caller: Caller, external_id: str | None, filename: str | None, idempotency_key: str | None
+    request: Request,
+    rooms: ServiceRooms,
+    caller: Caller,
+    external_id: str | None,
+    filename: str | None,
+    priority: int,
+    idempotency_key: str | None,
 ) -> AnalysisRow:
     """Store, probe and queue. Whatever goes wrong, and a client that goes away, leaves neither file nor row."""
     analysis_id, tenant = new_id(), caller.tenant
@@ -45,6 +51,7 @@ async def admit(
             size_bytes=stored.size_bytes,
             sha256=stored.sha256,
             idempotency_key=idempotency_key,
+            priority=priority,
             created_at=now(),
         )
         try:
@@ -61,7 +68,7 @@ async def admit(
         if not kept:
             await _forget(analysis_id, rooms)
     log.info("analysis_queued", analysis=row.id, size_bytes=row.size_bytes, sha256=row.sha256)
-    rooms.jobs.submit()
+    await rooms.jobs.submit(row)
     return row
 
 

@@ -8,7 +8,6 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -40,7 +39,7 @@ from service import (
 from service.audit_rows import AuditRows
 from service.auth import needs
 from service.boundary import Boundary
-from service.connection import database_url
+from service.connection import database_url, jobs_url
 from service.database import Database
 from service.drain import Drain
 from service.feed_keeper import Feeds
@@ -113,7 +112,7 @@ async def open_rooms(settings: Settings, model: Model | None = None, witness: Wi
     """
     witness = witness or Witness()
     async with AsyncExitStack() as stack:
-        stack.enter_context(_only_one(settings.data_dir))
+        stack.enter_context(_only_one(settings))
         witness.tracer = stack.enter_context(tracing(settings.traces_endpoint))
         if model is None:
             model = await asyncio.to_thread(load_model, settings.weights, device=settings.device)
@@ -125,7 +124,7 @@ async def open_rooms(settings: Settings, model: Model | None = None, witness: Wi
             print(f"Admin key, shown this once: {first.secret}", flush=True)
         storage = Storage.open(settings)
         sandbox = stack.enter_context(MediaSandbox(UrlPolicy(settings.camera_networks)))
-        jobs = Jobs(settings, database, storage, model, sandbox.reader, witness)
+        jobs = Jobs(settings, database, jobs_url(settings), storage, model, sandbox.reader, witness)
         stack.push_async_callback(jobs.close)
         # Warm before anybody can ask.
         engines = await asyncio.to_thread(stack.enter_context, Engines([model], controller=LoadController(_targets(settings))))
@@ -267,11 +266,14 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 @contextmanager
-def _only_one(directory: Path) -> Iterator[None]:
-    """Hold the data directory for this process; the lock goes with the process, however it ends."""
+def _only_one(settings: Settings) -> Iterator[None]:
+    """Hold the data directory for this process, or its replica's name in one that replicas of a PostgreSQL share; the lock goes with the
+    process, however it ends."""
+    directory = settings.data_dir
+    name = "lock" if settings.database_url is None else f"{settings.replica}.lock"
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = (directory / "lock").open("wb")
+        lock = (directory / name).open("wb")
     except OSError as error:
         raise UnusableDataDirectory(
             f"{directory} cannot be written.", expected="a directory of yours (UNDERCURRENT_DATA_DIR)", got=error.strerror or str(error)
@@ -281,6 +283,8 @@ def _only_one(directory: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise DataDirectoryInUse(
-                f"{directory} is in use.", expected="one service for each data directory (UNDERCURRENT_DATA_DIR)", got="another running one"
+                f"{directory} is in use.",
+                expected="one service for each data directory (UNDERCURRENT_DATA_DIR), or for each replica's name (UNDERCURRENT_REPLICA)",
+                got="another running one",
             ) from error
         yield

@@ -188,6 +188,12 @@ class NotReady(ServiceError):
     status = 503
 
 
+class GaveUp(ServiceError):
+    slug = "gave-up"
+    title = "The analysis was begun several times and never came further"
+    status = 500
+
+
 def problem_of(error: Refusal, *, instance: str | None = None, request_id: str | None = None) -> Problem:
     """The problem that says why `error` was raised, with what was expected and what came."""
     return Problem(

@@ -6,6 +6,8 @@ Read once by `read_settings` and passed by hand; `app.py` takes it.
 from __future__ import annotations
 
 import os
+import re
+import socket
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -87,6 +89,10 @@ def _default_data_dir() -> Path:
     return (Path(base) if base else Path.home() / ".local" / "share") / "undercurrent"
 
 
+def _default_replica() -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:64] or "replica"
+
+
 class Settings(BaseSettings):
     """What an operator may choose. A nested field is reached with `__`: `UNDERCURRENT_LIMITS__MAX_PIXELS`."""
 
@@ -115,6 +121,12 @@ class Settings(BaseSettings):
     weights: Path | None = Field(None, description="Checkpoint file; the shipped one when empty.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the nets run.")
     workers: int = Field(1, ge=1, le=16, description="Analyses that run at the same time.")
+    replica: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = Field(
+        default_factory=_default_replica, description="Name of this process among those of one database; it takes its own work up again."
+    )
+    replica_lost_s: float = Field(15.0, ge=1, le=3600, description="Seconds without a sign of life after which others take its work over.")
+    segment_s: float = Field(15.0, gt=0, le=3600, description="Seconds of media between two bookmarks: what a crash costs at most.")
+    retention_days: float | None = Field(None, gt=0, description="Days after its end that an analysis is kept; empty: for ever.")
     drain_notice_s: float = Field(0.0, ge=0, description="Seconds between not being ready and closing, for a load balancer to notice.")
     traces_endpoint: str | None = Field(None, description="OTLP collector (`http://host:4318`) that traces are sent to; empty: none.")
     camera_networks: tuple[Network, ...] = Field(

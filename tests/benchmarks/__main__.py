@@ -21,6 +21,7 @@ from tests.benchmarks import (
     bench_ablation,
     bench_attention,
     bench_card,
+    bench_crash,
     bench_decode,
     bench_edge,
     bench_latency,
@@ -59,9 +60,10 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "card": bench_card.run,
     "liquid_gpu": bench_liquid_gpu.run,
     "pairs": bench_pairs.run,
+    "crash": bench_crash.run,
 }
 ON_REQUEST = frozenset(
-    {"seconds", "xor", "ablation", "card", "liquid_gpu", "pairs", "live", "latency", "soak", "attention", "length", "day"}
+    {"seconds", "xor", "ablation", "card", "liquid_gpu", "pairs", "live", "latency", "soak", "attention", "length", "day", "crash"}
 )
 """They take half an hour or more, or are about a GPU; they run only when they are asked for by name."""
 
