@@ -9,6 +9,7 @@ from fastapi import Request
 from sqlalchemy.exc import IntegrityError
 
 from pipelines.media import MediaInfo
+from service.auth import Caller
 from service.database import AnalysisRow, now
 from service.ids import new_id
 from service.intake import store_media
@@ -24,14 +25,14 @@ log = structlog.get_logger()
 async def admit(
     request: Request,
     rooms: ServiceRooms,
-    tenant: str,
+    caller: Caller,
     external_id: str | None,
     filename: str | None,
     priority: int,
     idempotency_key: str | None,
 ) -> AnalysisRow:
     """Store, probe and queue. Whatever goes wrong, and a client that goes away, leaves neither file nor row."""
-    analysis_id = new_id()
+    analysis_id, tenant = new_id(), caller.tenant
     kept = False
     try:
         body = open_body(request, rooms.storage, rooms.settings)
@@ -62,6 +63,7 @@ async def admit(
                 raise
             return _same(earlier, stored.sha256, idempotency_key)
         kept = True
+        await rooms.audit.write(tenant, caller.key_id, "analysis.created", row.id)
     finally:
         if not kept:
             await _forget(analysis_id, rooms)

@@ -26,6 +26,7 @@ from service import (
     alerts,
     analyses,
     asyncapi,
+    audit,
     dashboard,
     evidence,
     feeds,
@@ -36,6 +37,7 @@ from service import (
     streams,
     websocket,
 )
+from service.audit_rows import AuditRows
 from service.auth import needs
 from service.boundary import Boundary
 from service.connection import database_url, jobs_url
@@ -49,6 +51,7 @@ from service.key_store import KeyStore
 from service.live_source import Cameras
 from service.media_sandbox import MediaSandbox
 from service.problems import ServiceError
+from service.quota import Quota
 from service.rooms import ServiceRooms
 from service.settings import Settings
 from service.storage import Storage
@@ -138,7 +141,21 @@ async def open_rooms(settings: Settings, model: Model | None = None, witness: Wi
         # uvicorn would close WebSockets before their clients have heard the end.
         drain.when_leaving(partial(live.drain, SHUTDOWN_GRACE_S))
         drain.when_leaving(watched.close)
-        yield ServiceRooms(settings, database, keys, storage, jobs, sandbox, engines, live, watched, witness, drain)
+        yield ServiceRooms(
+            settings,
+            database,
+            keys,
+            Quota(settings.keys),
+            AuditRows(database),
+            storage,
+            jobs,
+            sandbox,
+            engines,
+            live,
+            watched,
+            witness,
+            drain,
+        )
 
 
 def openapi_document() -> dict[str, Any]:
@@ -210,7 +227,7 @@ def _application(settings: Settings, rooms: Callable[[], AbstractAsyncContextMan
         docs_url=None,
         redoc_url=None,
         generate_unique_id_function=_operation_id,
-        responses=problems.documented(400, 401, 403, 500),
+        responses=problems.documented(400, 401, 403, 429, 500),
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     problems.install(app)
@@ -220,6 +237,7 @@ def _application(settings: Settings, rooms: Callable[[], AbstractAsyncContextMan
     app.include_router(sign_in.router)
     for router in (analyses.router, evidence.router):
         app.include_router(router, dependencies=[Depends(needs("analyses"))])
+    app.include_router(audit.router, dependencies=[Depends(needs("admin"))])
     for router in (feeds.router, alerts.router):
         app.include_router(router, dependencies=[Depends(needs("feeds"))])
     app.include_router(streams.router, dependencies=[Depends(needs("streams"))])

@@ -93,6 +93,7 @@ async def create_feed(
         if earlier is None or idempotency_key is None:
             raise
         return _same(earlier, sha256, idempotency_key, response, rooms)
+    await rooms.audit.write(caller.tenant, caller.key_id, "feed.created", row.id)
     await rooms.feeds.look()
     response.headers["Location"] = f"/v1/feeds/{row.id}"
     return feed_out(row, rooms)
@@ -121,7 +122,7 @@ async def get_feed(row: Existing, rooms: Rooms) -> FeedOut:
 
 
 @router.patch("/{feed_id}", responses=documented(404, 422))
-async def change_feed(row: Existing, change: FeedChange, rooms: Rooms) -> FeedOut:
+async def change_feed(row: Existing, change: FeedChange, rooms: Rooms, caller: Known) -> FeedOut:
     """Rename, pause, go on, look more or less often, or alert by another rule. An alert that is open ends with a new rule."""
     given = change.model_dump(exclude_unset=True, mode="json")
     values = {name: value for name, value in given.items() if name in ("name", "hz") or (name == "paused" and value is not None)}
@@ -130,13 +131,15 @@ async def change_feed(row: Existing, change: FeedChange, rooms: Rooms) -> FeedOu
     changed = await rooms.feeds.rows.change(row.id, values)
     if changed is None:
         raise _unknown(row.id)
+    await rooms.audit.write(caller.tenant, caller.key_id, "feed.changed", row.id)
     await rooms.feeds.look()
     return feed_out(changed, rooms)
 
 
 @router.delete("/{feed_id}", status_code=204, responses=documented(404, 422))
-async def delete_feed(row: Existing, rooms: Rooms) -> None:
+async def delete_feed(row: Existing, rooms: Rooms, caller: Known) -> None:
     """Watch it no more, and forget it, its alerts and its credentials."""
+    await rooms.audit.write(caller.tenant, caller.key_id, "feed.deleted", row.id)
     await rooms.feeds.rows.remove(row.id)
     await rooms.feeds.look()
 

@@ -75,6 +75,16 @@ class FeedTerms:
     """Of the evidence of each feed's alerts."""
 
 
+@dataclass(frozen=True, slots=True)
+class KeyTerms:
+    """What one key may ask of one replica."""
+
+    per_minute: Annotated[int, Field(ge=1)] = 1200
+    """Requests, on average; a minute's worth may come at once."""
+    at_once: Annotated[int, Field(ge=1)] = 128
+    """Requests that are under way, event streams and live streams among them."""
+
+
 def _default_data_dir() -> Path:
     base = os.environ.get("XDG_DATA_HOME")
     return (Path(base) if base else Path.home() / ".local" / "share") / "undercurrent"
@@ -124,6 +134,7 @@ class Settings(BaseSettings):
         ("public",), description="Where URLs may point: networks, and `public` for every address of the internet."
     )
     limits: Limits = Field(default_factory=Limits, description="What one untrusted file may ask of this machine.")
+    keys: KeyTerms = Field(default_factory=KeyTerms, description="What one key may ask of this service.")
     streams: StreamTerms = Field(default_factory=StreamTerms, description="What live streams get of this machine.")
     feeds: FeedTerms = Field(default_factory=FeedTerms, description="What the cameras that the service watches by itself may take.")
 

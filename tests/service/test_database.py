@@ -18,6 +18,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from pipelines.verdict import VerdictName
+from service.audit_rows import AuditRow
 from service.connection import DatabaseError, database_url
 from service.database import AnalysisRow, Base, Database, NameTaken
 from service.ids import new_id
@@ -42,7 +43,7 @@ def row(n: int = 0, status: AnalysisStatus = "queued", **values: object) -> Anal
 
 
 async def test_the_migrations_make_exactly_the_models(url: URL) -> None:
-    assert KeyRow.metadata is Base.metadata
+    assert KeyRow.metadata is AuditRow.metadata is Base.metadata
     await (await Database.open(url)).close()
     engine = create_engine(url.set(drivername="sqlite") if url.drivername.startswith("sqlite") else url)
     with engine.connect() as connection:
