@@ -23,6 +23,7 @@ from tests.benchmarks import (
     bench_card,
     bench_decode,
     bench_edge,
+    bench_faults,
     bench_latency,
     bench_length,
     bench_liquid,
@@ -48,6 +49,7 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "edge": bench_edge.run,
     "live": bench_live.run,
     "latency": bench_latency.run,
+    "faults": bench_faults.run,
     "soak": bench_soak.run,
     "attention": bench_attention.run,
     "length": bench_length.run,
@@ -61,7 +63,7 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "pairs": bench_pairs.run,
 }
 ON_REQUEST = frozenset(
-    {"seconds", "xor", "ablation", "card", "liquid_gpu", "pairs", "live", "latency", "soak", "attention", "length", "day"}
+    {"seconds", "xor", "ablation", "card", "liquid_gpu", "pairs", "live", "latency", "faults", "soak", "attention", "length", "day"}
 )
 """They take half an hour or more, or are about a GPU; they run only when they are asked for by name."""
 
