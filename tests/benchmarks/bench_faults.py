@@ -47,9 +47,9 @@ class Fault:
 
 
 FAULTS: Final = (
-    Fault("killed, started again later", kills=True, for_s=None),
-    Fault("killed, started again at once", kills=True, for_s=0.0),
-    Fault("frozen before open", kills=False, for_s=None, in_play=False),
+    Fault("killed for 6 s", kills=True, for_s=6.0),
+    Fault("restarted", kills=True, for_s=0.0),
+    Fault("frozen before it is opened", kills=False, for_s=None, in_play=False),
     Fault("frozen in play", kills=False, for_s=None),
     Fault("frozen in play for 2.5 s", kills=False, for_s=2.5),
 )
@@ -89,11 +89,8 @@ async def _suffered(client: httpx.Client, server: RtspServer, fault: Fault) -> d
             before = heard.of("score")
             (server.kill if fault.kills else server.stop)()
         began_s = time.monotonic()
-        given_up = None
         if fault.for_s is None:
-            given_up = await heard.until(
-                "source", lambda event: _since(event, began_s) and event["next_retry_s"] is not None, within_s=PATIENCE_S
-            )
+            await heard.until("source", lambda event: _since(event, began_s) and event["next_retry_s"] is not None, within_s=PATIENCE_S)
         else:
             await asyncio.sleep(fault.for_s)
         await asyncio.to_thread(server.restart if fault.kills else server.cont)
@@ -105,6 +102,7 @@ async def _suffered(client: httpx.Client, server: RtspServer, fault: Fault) -> d
         end = await heard.until("end", within_s=PATIENCE_S)
     told = [event for event in heard.of("source") if _since(event, began_s) and not _since(event, stopped_s)]
     noticed = next(event for event in told if event["state"] != "running" and (fault.in_play or event["attempt"]))
+    given_up = next((event for event in told if event["next_retry_s"] is not None), None)
     after = [event for event in heard.of("score") if _since(event, back_s)]
     return {
         "noticed_s": round(noticed["came_s"] - began_s, 2),
