@@ -23,8 +23,9 @@ setup: $(VENV)/runtime.stamp ## make .venv and install what the service needs
 run: $(VENV)/runtime.stamp ## serve the API and the dashboard (PORT=8000 HOST=127.0.0.1)
 	@$(BIN)/undercurrent serve $(SERVE) $(ARGS)
 
-test: $(VENV)/dev.stamp ## run every test this machine can run, with coverage
-	@$(BIN)/python -m pytest --cov --cov-config=pyproject.toml $(ARGS)
+# A file's tests stay in one process, since they share what they serve; more than four processes of torch would eat a small machine's memory.
+test: $(VENV)/dev.stamp ## run every test this machine can run, with coverage, a process a core
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope --cov --cov-config=pyproject.toml $(ARGS)
 
 check: $(VENV)/dev.stamp ## format, lint, import contracts, types, stale files, version
 	$(BIN)/ruff format --check .

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.graphs import capture
 from models.rows import expect_mask, expect_shape
 from models.temporal import TemporalHead, TemporalOutput, TemporalState
 
@@ -97,6 +98,32 @@ class TemporalSlots:
             self._owned[slot] = False
             self._free.append(slot)
 
+    def read(self, slot: int) -> TemporalState:
+        """A copy of one slot's state, each (1, ...), on the processor.
+
+        Raises:
+            UnknownSlot: nobody owns it.
+        """
+        rows = self._checked([slot]).to(self.state.h.device)
+        return TemporalState(*(part.cpu() for part in self.state.gather(rows)))
+
+    def write(self, slot: int, state: TemporalState) -> None:
+        """Have one slot remember what `read` gave, here or elsewhere.
+
+        Raises:
+            UnknownSlot: nobody owns it.
+            ValueError: it is the state of another head.
+        """
+        rows = self._checked([slot]).to(self.state.h.device)
+        for name, whole, part in zip(state._fields, self.state, state, strict=True):
+            if part.shape != (1, *whole.shape[1:]) or part.dtype != whole.dtype:
+                raise ValueError(
+                    f"write: expected {name} to be {whole.dtype} of shape {(1, *whole.shape[1:])}, got {part.dtype} of {tuple(part.shape)}"
+                )
+        with torch.no_grad():
+            for whole, part in zip(self.state, state, strict=True):
+                whole.index_copy_(0, rows, part.to(whole.device))
+
     def step(self, x: Tensor, slots: Sequence[int] | Tensor, dt: Tensor, mask: Tensor | None = None) -> TemporalOutput:
         """One observation of each of N streams: x (N, E), dt (N, 1) seconds since each one's previous, mask (N,) bool. No gradient.
 
@@ -113,7 +140,7 @@ class TemporalSlots:
             kernel = self._kernel()
             if kernel is None:
                 index = rows.to(self.state.h.device)
-                outputs, after = self._step(x, self.state.gather(index), dt, mask)
+                outputs, after = self._step(x, self.state.gather(index), dt.to(index.device), mask)
                 for whole, part in zip(self.state, after, strict=True):
                     whole.index_copy_(0, index, part)
                 return outputs
@@ -162,17 +189,6 @@ class TemporalSlots:
         batched = TemporalOutput(*(part.unsqueeze(0) for part in outputs))
         kernel.step_slots(self.head, x.unsqueeze(0), dt.unsqueeze(0), mask, rows.to(device), self.state, batched)
         return outputs
-
-
-def capture(launch: Callable[[], None], device: torch.device) -> Callable[[], object]:
-    """`launch`, once done and recorded: what comes back does the same to the same memory, as one CUDA graph."""
-    with torch.cuda.device(device):
-        launch()  # compiles, which must not happen while recording
-        torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            launch()
-    return graph.replay
 
 
 class _CapturedStep:

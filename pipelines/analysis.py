@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 import numpy as np
 import torch
@@ -21,8 +22,9 @@ from models.calibration import probability
 from models.checkpoint import WeightsError
 from models.explanation import explain
 from models.liquid import LiquidCell
+from pipelines.bookmark import Held, Scribe, Told, read
 from pipelines.cropper import Cropper
-from pipelines.errors import AnalysisCancelled, TimestampError
+from pipelines.errors import AnalysisCancelled, BookmarkUnusable, TimestampError
 from pipelines.faces import Face
 from pipelines.frames import read_frames
 from pipelines.inference import Impression, Inference, Look, Seat
@@ -34,7 +36,7 @@ from pipelines.tracks import Observation
 from pipelines.triage import triage
 from pipelines.verdict import AnalysisReport, EvidenceCrop, ExplainedTrack, ReasonCode, Score, Verdict
 
-__all__ = ["Analysis", "Model", "Progress", "analyse", "load_model"]
+__all__ = ["Analysis", "Model", "Progress", "Walk", "analyse", "load_model"]
 
 DEFAULT_HZ: Final = 12.0
 KEPT_MOMENTS: Final = 43_200
@@ -132,6 +134,8 @@ class Analysis:
         self._faces = 0
         self._sightings: list[Sighting] = []
         self._time_base: Fraction | None = None
+        self._can_be_kept = horizon_s is None and not explain
+        self._scribe = Scribe()
 
     def push(self, frame: Frame) -> list[Score]:
         """Judge one Frame: find and follow, crop, see, remember, score. Frames come in order of time, in one time base."""
@@ -162,6 +166,49 @@ class Analysis:
         """Give all memories back to the seat: nothing can be pushed after it, all else may still be asked. May be called twice."""
         for track in list(self._memories):
             self._forget(track)
+
+    def bookmark(self) -> bytes:
+        """What it learnt since its last bookmark (`bookmark.py`); `resume` takes all of them. To be asked between two frames.
+
+        Raises:
+            ValueError: it has a horizon, explains, or its memories are an Engine's: streams are resumed by other means.
+        """
+        if not self._can_be_kept or not isinstance(self._seat, Inference):
+            raise ValueError("bookmark: expected an Analysis of its own without horizon and explanation, got another")
+        told = self._told()
+        told.cropper, told.stages = self._cropper.state, self.clock.times()
+        told.memories = {
+            track: Held(memory.artefact, memory.last_pts, self._seat.recall(memory.slot)) for track, memory in self._memories.items()
+        }
+        return self._scribe.write(told, self.model.info)
+
+    def resume(self, bookmarks: Sequence[bytes]) -> None:
+        """Go on from where another Analysis was at its last bookmark, bit for bit; nothing was pushed to this one yet.
+
+        Raises:
+            BookmarkUnusable: one of them is damaged or missing, or of another format, other weights or other crops.
+            ValueError: it cannot have bookmarks, or something was pushed already.
+        """
+        if not self._can_be_kept or not isinstance(self._seat, Inference) or self._sightings:
+            raise ValueError("resume: expected a new Analysis of its own without horizon and explanation, got another")
+        told = read(bookmarks, self.model.info)
+        try:
+            for track, held in told.memories.items():
+                memory = self._fresh(track)
+                memory.artefact, memory.last_pts = held.artefact, held.last_pts
+                self._seat.restore(memory.slot, held.arrays)
+            if told.cropper is not None:
+                self._cropper.resume(told.cropper)
+        except ValueError as error:
+            raise BookmarkUnusable("A bookmark does not fit.", expected="a state of these nets", got=str(error)) from error
+        self.scores, self._sightings, self._records = told.scores, told.sightings, told.records
+        self._faces, self._time_base = told.faces, told.time_base
+        for stage in told.stages:
+            self.clock.add(stage.stage, stage.cpu_s, calls=stage.calls)
+        self._scribe.wrote(self._told(), n=len(bookmarks))
+
+    def _told(self) -> Told:
+        return Told(self._time_base, self._faces, self.scores, self._sightings, self._records)
 
     def finish(self, *, duration_s: float | None = None) -> Verdict:
         """The Verdict over all that was pushed; may be asked at any moment of a live stream.
@@ -234,6 +281,11 @@ class Analysis:
     def frame_pts(self) -> tuple[int, ...]:
         """PTS of every frame pushed."""
         return tuple(sighting.pts for sighting in self._sightings)
+
+    @property
+    def frames(self) -> int:
+        """How many frames were pushed."""
+        return len(self._sightings)
 
     @property
     def faces(self) -> int:
@@ -356,40 +408,130 @@ def analyse(
         WeightsError: `explain`, but these weights cannot be explained.
         AnalysisCancelled: `cancelled()` said so, at most one frame ago.
     """
-    clock = StageClock()
-    analysis = Analysis(model, clock=clock, explain=explain)
-    closely = None
-    if triaged:
-        with clock.stage("triage"):
-            closely, cpu_s = triage(source, model.detector, read=read, limits=limits, cancelled=cancelled)
-        clock.add("triage", cpu_s)
-    with read(source, hz=hz, limits=limits, closely=closely) as frames:
-        pictures = iter(frames)
+    with Walk(source, model, hz=hz, limits=limits, triaged=triaged, explain=explain, read=read, cancelled=cancelled) as walk:
+        walk.on(on_progress=on_progress, cancelled=cancelled)
+        return walk.report()
+
+
+class Walk:
+    """One source on its way through an Analysis, in as many stretches as one likes; a context manager that lets go of the source.
+
+    Args:
+        source, model, hz, limits, triaged, explain, read: as `analyse` has them.
+        cancelled: ends the first pass of a triage.
+        bookmarks: of an earlier walk through the same source at the same rate; this one goes on from there, bit for bit. What was judged
+            already is decoded again, since no picture can be had without those that it is built on, but not looked at.
+
+    Raises:
+        SourceError, DecodeError, WeightsError, AnalysisCancelled: as `analyse` does.
+        BookmarkUnusable: the bookmarks are not of this source or model, or damaged.
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str],
+        model: Model,
+        *,
+        hz: float | None = DEFAULT_HZ,
+        limits: Limits | None = None,
+        triaged: bool = False,
+        explain: bool = False,
+        read: Reader = read_frames,
+        cancelled: Callable[[], bool] | None = None,
+        bookmarks: Sequence[bytes] = (),
+    ) -> None:
+        self.analysis = Analysis(model, explain=explain)
+        self._clock, self._triaged = self.analysis.clock, triaged
+        if bookmarks:
+            self.analysis.resume(bookmarks)
+        self._walked = list(self.analysis.frame_pts)
+        """PTS of the frames that were judged before, newest last; each is taken off as it comes by again."""
+        self._walked.reverse()
+        self._kept = self.analysis.frames
+        closely = None
+        if triaged:
+            with self._clock.stage("triage"):
+                closely, cpu_s = triage(source, model.detector, read=read, limits=limits, cancelled=cancelled)
+            self._clock.add("triage", cpu_s)
+        self._frames = read(source, hz=hz, limits=limits, closely=closely)
+        self._pictures = iter(self._frames)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._frames.close()
+
+    def on(
+        self,
+        media_s: float | None = None,
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> bool:
+        """Judge on for `media_s` seconds of media, or to the end (None). Returns whether there is more.
+
+        After AnalysisCancelled it stands between two frames: a bookmark may be taken, or the walk go on.
+        """
+        until: float | None = None
         while True:
             if cancelled is not None and cancelled():
                 raise AnalysisCancelled
-            with clock.stage("decode"):
-                frame = next(pictures, None)
+            with self._clock.stage("decode"):
+                frame = next(self._pictures, None)
             if frame is None:
-                break
-            analysis.push(frame)
+                if self._walked:
+                    raise BookmarkUnusable("A bookmark is of a longer source.", expected=f"a frame at {self._walked[-1]}", got="the end")
+                return False
+            if self._walked:
+                self._pass(frame)
+                continue
+            self.analysis.push(frame)
             if on_progress is not None:
                 on_progress(
-                    Progress(frames.counts.decoded, len(analysis.frame_pts), frame.t, frames.media.declared_duration_s, analysis.faces)
+                    Progress(
+                        self._frames.counts.decoded,
+                        self.analysis.frames,
+                        frame.t,
+                        self._frames.media.declared_duration_s,
+                        self.analysis.faces,
+                    )
                 )
-        clock.add("decode", frames.cpu_s)
+            if media_s is not None:
+                until = frame.t + media_s if until is None else until
+                if frame.t >= until:
+                    return True
+
+    @property
+    def came_further(self) -> bool:
+        """Whether anything was judged since the last bookmark."""
+        return self.analysis.frames > self._kept
+
+    def bookmark(self) -> bytes:
+        """What was learnt since the last bookmark; see `Analysis.bookmark`."""
+        self._kept = self.analysis.frames
+        return self.analysis.bookmark()
+
+    def report(self) -> AnalysisReport:
+        """Everything that is known once `on` has reached the end."""
+        self._clock.add("decode", self._frames.cpu_s)
         return AnalysisReport(
-            verdict=analysis.finish(duration_s=frames.media.declared_duration_s if triaged else None),
-            scores=tuple(analysis.scores),
-            media=frames.media,
-            counts=frames.counts,
-            time=frames.report,
-            warnings=tuple(frames.warnings),
-            stages=clock.times(),
-            model=model.info,
-            frame_pts=analysis.frame_pts,
-            explained=analysis.explained() if explain else None,
+            verdict=self.analysis.finish(duration_s=self._frames.media.declared_duration_s if self._triaged else None),
+            scores=tuple(self.analysis.scores),
+            media=self._frames.media,
+            counts=self._frames.counts,
+            time=self._frames.report,
+            warnings=tuple(self._frames.warnings),
+            stages=self._clock.times(),
+            model=self.analysis.model.info,
+            frame_pts=self.analysis.frame_pts,
+            explained=self.analysis.explained() if self.analysis.explains else None,
         )
+
+    def _pass(self, frame: Frame) -> None:
+        expected = self._walked.pop()
+        if frame.pts != expected:
+            raise BookmarkUnusable("A bookmark is of another source.", expected=f"a frame at {expected}", got=f"one at {frame.pts}")
 
 
 def _reason_of_frame(seen: tuple[Observation, ...], reasons: list[ReasonCode | None]) -> ReasonCode | None:

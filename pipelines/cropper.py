@@ -12,7 +12,7 @@ from pipelines.faces import align
 from pipelines.media import DAMAGE, Frame, Image
 from pipelines.profile import StageClock
 from pipelines.quality import why_unusable
-from pipelines.tracks import FaceTracker, Observation
+from pipelines.tracks import FaceTracker, Observation, TrackerState
 from pipelines.verdict import ReasonCode
 
 
@@ -27,6 +27,14 @@ class Cropped:
     ended: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class CropperState:
+    """All that a Cropper knows between two frames."""
+
+    tracker: TrackerState
+    broken: bool
+
+
 class Cropper:
     """Follows the faces of one stream and cuts them out; `sparing` as in FaceTracker."""
 
@@ -35,6 +43,16 @@ class Cropper:
         self._clock = clock or StageClock()
         self._broken = False
         """Whether the timeline broke since the last picture that was looked at."""
+
+    @property
+    def state(self) -> CropperState:
+        """What it knows between two frames."""
+        return CropperState(self._tracker.state, self._broken)
+
+    def resume(self, state: CropperState) -> None:
+        """Go on from where another one was."""
+        self._tracker.resume(state.tracker)
+        self._broken = state.broken
 
     def crop(self, frame: Frame) -> Cropped | None:
         """Find, follow and cut out the faces of the next frame; None where it is damaged: that is not what the camera filmed, nobody is

@@ -24,6 +24,8 @@
     |-- ModelFailed             the nets raised on a picture, or said nothing finite
     |-- EngineClosed            asked of an engine that has ended
     |-- Overloaded              no room for another stream now; says when to ask again
+    |-- BookmarkUnusable        a bookmark of other weights, another format or another source, or a damaged one
+    |-- DeviceMissing           asked to judge on a GPU that is not there
     |-- OutputError             a result file cannot be written
     |-- NothingToShow           no aligned face is there that the request could be shown on
     `-- AnalysisCancelled       the caller asked to stop
@@ -164,6 +166,16 @@ class Overloaded(PipelineError):
     def __init__(self, detail: str, *, expected: str, got: str, retry_after_s: float | None = None) -> None:
         super().__init__(detail, expected=expected, got=got)
         self.retry_after_s = retry_after_s
+
+
+class BookmarkUnusable(PipelineError):
+    slug = "unusable-bookmark"
+    title = "The analysis cannot go on from there"
+
+
+class DeviceMissing(PipelineError):
+    slug = "device-missing"
+    title = "There is no such device"
 
 
 class OutputError(PipelineError):

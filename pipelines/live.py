@@ -33,6 +33,23 @@ FAILURES: Final = 10
 """Frames in a row on which the nets may fail before the stream does."""
 
 
+@dataclass(frozen=True, slots=True)
+class Took:
+    """Where the seconds between a frame's arrival and its scores went."""
+
+    decode_s: float
+    """From its last packet to the decoded picture; 0 for a source that is not live, whose packets do not come but are fetched."""
+    wait_s: float
+    """Until the frame before it was done with."""
+    look_s: float
+    """Faces, encoder and memory, with the wait for the other streams of a batch."""
+
+    @property
+    def all_s(self) -> float:
+        """From arrival to score."""
+        return self.decode_s + self.wait_s + self.look_s
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Scored:
     """A frame was looked at; without a face `scores` is empty."""
@@ -40,8 +57,7 @@ class Scored:
     pts: int
     time_base: Fraction
     scores: tuple[Score, ...]
-    latency_s: float
-    """From the frame's arrival to this."""
+    took: Took
     provenance: Provenance
     shift: int
     """As the Frame's: `pts - shift` is the stamp that the source gave."""
@@ -67,6 +83,16 @@ class Failed:
 
 
 LiveEvent = Scored | Shed | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """The newest frame, when it came and when it was offered, and how many it overtook."""
+
+    frame: Frame
+    arrived_s: float
+    offered_s: float
+    overtaken: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +147,7 @@ class LiveStream:
         self._patient = patient
         self.counts = LiveCounts()
         self._changed = threading.Condition()
-        self._next: tuple[Frame, float, int] | None = None
-        """The newest frame, when it came, and how many it overtook."""
+        self._next: _Waiting | None = None
         self._ended = False
         self._looked: _Moment | None = None
         self._told_pts = 0
@@ -142,8 +167,8 @@ class LiveStream:
         due = self._controller.hz
         return due if self._attention is None else self._attention.hz(due)
 
-    def offer(self, frame: Frame, *, arrived_s: float | None = None) -> bool:
-        """Here is the newest frame; waits only if the stream is patient. `arrived_s`: when it came, by the stream's clock; now if None.
+    def offer(self, frame: Frame) -> bool:
+        """Here is the newest frame; waits only if the stream is patient. It came at `frame.arrival`, or now.
 
         Returns whether anybody will look at it: False once the stream has ended, or failed.
         """
@@ -155,13 +180,14 @@ class LiveStream:
             self.counts.offered += 1
             overtaken = 0
             if self._next is not None:
-                overtaken = self._next[2] + 1
+                overtaken = self._next.overtaken + 1
                 self.counts.passed_over += 1
                 self._controller.missed()
                 # A break of time before a frame that nobody looks at is one before the next.
-                if lost := self._next[0].flags & BREAKS:
+                if lost := self._next.frame.flags & BREAKS:
                     frame = replace(frame, flags=frame.flags | lost)
-            self._next = frame, self._now() if arrived_s is None else arrived_s, overtaken
+            now = self._now()
+            self._next = _Waiting(frame, now if frame.arrival is None else min(now, frame.arrival.at_s), now, overtaken)
             self._changed.notify_all()
             return True
 
@@ -199,8 +225,8 @@ class LiveStream:
     def _look(self, tell: Callable[[LiveEvent], None]) -> None:
         failures = 0
         while (taken := self._take()) is not None:
-            frame, arrived_s, passed_over = taken
-            self._count_shed(frame, passed_over, tell)
+            frame, began_s = taken.frame, self._now()
+            self._count_shed(frame, taken.overtaken, tell)
             try:
                 scores = self._analysis.push(frame)
             except ModelFailed as error:
@@ -214,9 +240,9 @@ class LiveStream:
             self.counts.looked_at += 1
             if self._attention is not None:
                 self._attention.saw(frame.t, scores, self._controller.hz)
-            latency_s = self._now() - arrived_s
-            self._controller.scored(latency_s)
-            tell(Scored(frame.pts, frame.time_base, tuple(scores), latency_s, frame.provenance, frame.shift))
+            took = Took(taken.offered_s - taken.arrived_s, began_s - taken.offered_s, self._now() - began_s)
+            self._controller.scored(took.all_s)
+            tell(Scored(frame.pts, frame.time_base, tuple(scores), took, frame.provenance, frame.shift))
 
     def verdict(self) -> Verdict:
         """The verdict on the last HORIZON_S; to be asked in `run`'s thread, or after it."""
@@ -227,7 +253,7 @@ class LiveStream:
         """CPU seconds that this stream's thread spent; the nets' are on the Engine's clock."""
         return self.clock.times()
 
-    def _take(self) -> tuple[Frame, float, int] | None:
+    def _take(self) -> _Waiting | None:
         with self._changed:
             self._changed.wait_for(lambda: self._next is not None or self._ended)
             taken, self._next = self._next, None

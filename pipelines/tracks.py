@@ -60,6 +60,32 @@ class Observations:
     """Faces beyond MAX_FACES, the smallest ones, that nobody follows."""
 
 
+@dataclass(frozen=True, slots=True)
+class TrackPlace:
+    """Where one track is, in numbers."""
+
+    id: int
+    box: tuple[float, ...]
+    velocity: tuple[float, ...]
+    last_pts: int
+    unseen_since: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerState:
+    """All that a FaceTracker knows between two frames, in numbers: another one goes on from it bit for bit."""
+
+    tracks: tuple[TrackPlace, ...]
+    next_id: int
+    last_find_pts: int | None
+    last_afresh_pts: int | None
+    looks_since_find: int
+    looks_since_afresh: int
+    thumbnail: tuple[float, ...] | None
+    """32 x 32 grey levels of the last picture, row by row."""
+    size: tuple[int, ...] | None
+
+
 @dataclass(slots=True)
 class _Track:
     id: int
@@ -135,6 +161,34 @@ class FaceTracker:
         seen = tuple(Observation(track, face) for track, face in sorted(followed.items()))
         return Observations(seen=seen, ended=tuple(ended), cut=cut, unfollowed=unfollowed)
 
+    @property
+    def state(self) -> TrackerState:
+        """What it knows now."""
+        return TrackerState(
+            tracks=tuple(
+                TrackPlace(track.id, _numbers(track.box), _numbers(track.velocity), track.last_pts, track.unseen_since)
+                for track in self._tracks
+            ),
+            next_id=self._next_id,
+            last_find_pts=self._last_find_pts,
+            last_afresh_pts=self._last_afresh_pts,
+            looks_since_find=self._looks_since_find,
+            looks_since_afresh=self._looks_since_afresh,
+            thumbnail=None if self._thumbnail is None else _numbers(self._thumbnail),
+            size=self._size,
+        )
+
+    def resume(self, state: TrackerState) -> None:
+        """Go on from where another one was."""
+        self._tracks = [
+            _Track(place.id, _array(place.box), _array(place.velocity), place.last_pts, place.unseen_since) for place in state.tracks
+        ]
+        self._next_id = state.next_id
+        self._last_find_pts, self._last_afresh_pts = state.last_find_pts, state.last_afresh_pts
+        self._looks_since_find, self._looks_since_afresh = state.looks_since_find, state.looks_since_afresh
+        self._thumbnail = None if state.thumbnail is None else _array(state.thumbnail).reshape(THUMBNAIL_PX, THUMBNAIL_PX)
+        self._size = state.size
+
     def _follow(self, frame: Frame) -> dict[int, Face]:
         """Refine every visible track where it is predicted; two tracks that land on one face are one: the older keeps it."""
         tracks = [track for track in self._tracks if track.visible]
@@ -197,6 +251,14 @@ class FaceTracker:
         before, self._thumbnail = self._thumbnail, _thumbnail(image)
         size, self._size = self._size, image.shape[:2]
         return before is not None and (size != self._size or float(np.abs(self._thumbnail - before).mean()) > CUT_LEVEL)
+
+
+def _numbers(array: NDArray[np.float32]) -> tuple[float, ...]:
+    return tuple(array.ravel().tolist())
+
+
+def _array(numbers: tuple[float, ...]) -> NDArray[np.float32]:
+    return np.array(numbers, dtype=np.float32)
 
 
 def _thumbnail(image: Image) -> NDArray[np.float32]:

@@ -9,11 +9,13 @@ from fastapi import Request
 from sqlalchemy.exc import IntegrityError
 
 from pipelines.media import MediaInfo
+from service.auth import Caller
 from service.database import AnalysisRow, now
 from service.ids import new_id
-from service.problems import IdempotencyKeyReused, MalformedUpload
+from service.intake import store_media
+from service.problems import IdempotencyKeyReused, MalformedUpload, StoreUnavailable
 from service.rooms import ServiceRooms
-from service.uploads import basename, receive
+from service.uploads import basename, open_body
 
 MAX_EXTERNAL_ID = 200
 
@@ -21,44 +23,61 @@ log = structlog.get_logger()
 
 
 async def admit(
-    request: Request, rooms: ServiceRooms, external_id: str | None, filename: str | None, idempotency_key: str | None
+    request: Request,
+    rooms: ServiceRooms,
+    caller: Caller,
+    external_id: str | None,
+    filename: str | None,
+    priority: int,
+    idempotency_key: str | None,
 ) -> AnalysisRow:
     """Store, probe and queue. Whatever goes wrong, and a client that goes away, leaves neither file nor row."""
-    analysis_id = new_id()
-    path = await asyncio.to_thread(rooms.storage.create, analysis_id)
+    analysis_id, tenant = new_id(), caller.tenant
     kept = False
     try:
-        upload = await receive(request, path, rooms.storage, rooms.settings)
-        if idempotency_key and (earlier := await rooms.database.by_idempotency_key(idempotency_key)):
-            return _same(earlier, upload.sha256, idempotency_key)
-        external_id = _bounded(upload.fields.get("external_id", external_id))
-        media = await asyncio.to_thread(rooms.sandbox.probe, path, limits=rooms.settings.limits)
+        body = open_body(request, rooms.storage, rooms.settings)
+        async with store_media(analysis_id, body, rooms.storage, rooms.settings) as stored:
+            if idempotency_key and (earlier := await rooms.database.by_idempotency_key(tenant, idempotency_key)):
+                return _same(earlier, stored.sha256, idempotency_key)
+            external_id = _bounded(body.fields.get("external_id", external_id))
+            media = await asyncio.to_thread(rooms.sandbox.probe, stored.file, limits=rooms.settings.limits)
         row = AnalysisRow(
             id=analysis_id,
+            tenant=tenant,
             status="queued",
             external_id=external_id,
-            filename=basename(upload.filename or filename),
+            filename=basename(body.filename or filename),
             media_type=_media_type(media),
-            size_bytes=upload.size_bytes,
-            sha256=upload.sha256,
+            size_bytes=stored.size_bytes,
+            sha256=stored.sha256,
             idempotency_key=idempotency_key,
+            priority=priority,
             created_at=now(),
         )
         try:
             await rooms.database.add(row)
         except IntegrityError:
             # Two uploads with one key ran side by side, and the other was first.
-            earlier = await rooms.database.by_idempotency_key(idempotency_key) if idempotency_key else None
+            earlier = await rooms.database.by_idempotency_key(tenant, idempotency_key) if idempotency_key else None
             if earlier is None or idempotency_key is None:
                 raise
-            return _same(earlier, upload.sha256, idempotency_key)
+            return _same(earlier, stored.sha256, idempotency_key)
         kept = True
+        await rooms.audit.write(tenant, caller.key_id, "analysis.created", row.id)
     finally:
         if not kept:
-            rooms.storage.remove(analysis_id)
+            await _forget(analysis_id, rooms)
     log.info("analysis_queued", analysis=row.id, size_bytes=row.size_bytes, sha256=row.sha256)
-    rooms.jobs.submit()
+    await rooms.jobs.submit(row)
     return row
+
+
+async def _forget(analysis_id: str, rooms: ServiceRooms) -> None:
+    """Remove what an upload left, if that can be done now; else whoever removes orphans does it."""
+    try:
+        await asyncio.to_thread(rooms.storage.remove, analysis_id)
+    except StoreUnavailable:
+        log.warning("media_left_behind", analysis=analysis_id)
 
 
 def _same(earlier: AnalysisRow, sha256: str, key: str) -> AnalysisRow:

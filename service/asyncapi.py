@@ -15,6 +15,7 @@ from service import __version__
 from service.close_codes import CloseCode
 from service.media_header import FARTHEST_US, HEADER_VERSION, NO_PTS, MediaFlag, MediaHeader, MediaKind
 from service.stream_wire import (
+    PATH,
     SUBPROTOCOL,
     Ack,
     Credit,
@@ -37,7 +38,6 @@ from service.stream_wire import (
     Stop,
 )
 
-PATH: Final = "/v1/stream"
 CLIENT: Final[tuple[type[BaseModel], ...]] = (Start, Ack, Pause, ResumeMedia, Stop, Ping)
 SERVER: Final[tuple[type[BaseModel], ...]] = (
     Ready,

@@ -88,5 +88,10 @@ OF_SLUG: Final = {
 
 
 def close_code(error: Refusal) -> CloseCode:
-    """The code that goes with a refusal; what is not in the table is about media that cannot be decoded."""
-    return OF_SLUG.get(error.slug, CloseCode.UNSUPPORTED)
+    """The code that goes with a refusal."""
+    return code_of_slug(error.slug)
+
+
+def code_of_slug(slug: str) -> CloseCode:
+    """The code that goes with a problem; what is not in the table is about media that cannot be decoded."""
+    return OF_SLUG.get(slug, CloseCode.UNSUPPORTED)

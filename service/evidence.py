@@ -8,15 +8,18 @@ import csv
 import hashlib
 import io
 import re
+from functools import partial
 from typing import Annotated, Literal
+from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Path, Query
-from fastapi.responses import FileResponse, HTMLResponse, Response
+from fastapi.responses import HTMLResponse, Response
 
-from service.analyses import tagged
+from service.analyses import knows, tagged
 from service.database import AnalysisRow
 from service.plot import timeline_png
-from service.problems import UnknownEvidence, documented
+from service.problems import documented
+from service.ranged import ranged
 from service.report import html_report
 from service.rooms import Existing, Judged, Rooms, ServiceRooms
 from service.schemas import AnalysisResult, Timeline
@@ -36,6 +39,7 @@ _CACHED = {"Cache-Control": "private, max-age=86400"}
         404,
         409,
         422,
+        503,
         also={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}, 304: {"description": "Unchanged since that ETag."}},
     ),
 )
@@ -46,7 +50,7 @@ async def get_timeline(
     if_none_match: Annotated[str | None, Header(description="An ETag you have.")] = None,
 ) -> Response:
     """Every face at every analysed moment: p, surprise, dt and, where it was not judged, why."""
-    body = await asyncio.to_thread(rooms.storage.timeline(row.id).read_bytes)
+    body = await rooms.storage.read_timeline(row.id)
     if format == "json":
         return tagged(body, "application/json", if_none_match)
     return tagged(timeline_csv(Timeline.model_validate_json(body)).encode(), "text/csv; charset=utf-8", if_none_match)
@@ -54,32 +58,53 @@ async def get_timeline(
 
 @router.get(
     "/media",
-    response_class=FileResponse,
+    response_class=Response,
     responses=documented(
         404,
         416,
         422,
+        503,
         also={
             200: {"content": {"video/*": {"schema": {"type": "string", "contentMediaType": "video/*"}}}},
             206: {"description": "The range you asked for."},
+            304: {"description": "Unchanged since that ETag."},
         },
     ),
 )
-async def get_media(row: Existing, rooms: Rooms) -> FileResponse:
+async def get_media(
+    row: Existing,
+    rooms: Rooms,
+    range_: Annotated[str | None, Header(alias="Range", description="`bytes=first-last`; one range.")] = None,
+    if_range: Annotated[str | None, Header(description="The ETag that the range is of; else all bytes are sent.")] = None,
+    if_none_match: Annotated[str | None, Header(description="An ETag you have.")] = None,
+) -> Response:
     """The bytes as they were uploaded; `Range` is honoured."""
-    return FileResponse(
-        rooms.storage.media(row.id),
-        media_type=row.media_type,
-        filename=row.filename or f"{row.id}.video",
-        content_disposition_type="inline",
-        headers={"Content-Security-Policy": "sandbox; default-src 'none'; media-src 'self'", **_CACHED},
-    )
+    name = row.filename or f"{row.id}.video"
+    quoted = quote(name, safe="")
+    headers = {
+        "ETag": f'"{row.sha256}"',
+        "Content-Disposition": f'inline; filename="{name}"' if name == quoted else f"inline; filename*=utf-8''{quoted}",
+        "Content-Security-Policy": "sandbox; default-src 'none'; media-src 'self'",
+        **_CACHED,
+    }
+    if knows(if_none_match, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    if if_range is not None and if_range != headers["ETag"]:
+        range_ = None
+    read = partial(rooms.storage.read_media, row.id)
+    return await ranged(read, row.size_bytes, range_, media_type=row.media_type, headers=headers)
 
 
 @router.get(
     "/tracks/{track}/crops/{k}",
-    response_class=FileResponse,
-    responses=documented(404, 409, 422, also={200: {"content": {"image/jpeg": {}, "image/png": {}}}}),
+    response_class=Response,
+    responses=documented(
+        404,
+        409,
+        422,
+        503,
+        also={200: {"content": {"image/jpeg": {}, "image/png": {}}}, 304: {"description": "Unchanged since that ETag."}},
+    ),
 )
 async def get_crop(
     row: Judged,
@@ -89,33 +114,32 @@ async def get_crop(
     layer: Annotated[
         Layer, Query(description="`face`: the pixels the encoder saw (JPEG); `boundary`: where it saw blending (PNG).")
     ] = "face",
-) -> FileResponse:
+    if_none_match: Annotated[str | None, Header(description="An ETag you have.")] = None,
+) -> Response:
     """One evidence crop of one face."""
-    path = rooms.storage.crop(row.id, track, k, layer)
-    if not path.is_file():
-        raise UnknownEvidence(
-            f"The track {track} has no crop {k}.", expected="a track and a k of the result's `tracks[].crops`", got=f"{track}, {k}"
-        )
-    return FileResponse(path, media_type="image/jpeg" if layer == "face" else "image/png", headers=_CACHED)
+    body = await rooms.storage.read_crop(row.id, track, k, layer)
+    return tagged(body, "image/jpeg" if layer == "face" else "image/png", if_none_match, _CACHED)
 
 
 @router.get(
     "/report",
     response_class=HTMLResponse,
-    responses=documented(404, 409, 422, also={200: {"content": {"text/html": {"schema": {"type": "string"}}}}}),
+    responses=documented(404, 409, 422, 503, also={200: {"content": {"text/html": {"schema": {"type": "string"}}}}}),
 )
 async def get_report(row: Judged, rooms: Rooms) -> HTMLResponse:
     """One self-contained page with the verdict and its evidence, to keep or to print."""
-    page = await asyncio.to_thread(_report, row, rooms)
+    result, timeline = await _read(row, rooms)
+    crops = await rooms.storage.read_crops(row.id, result)
+    page = await asyncio.to_thread(html_report, result, timeline, crops, row.filename or row.id)
     styles = " ".join(f"'sha256-{_digest(style)}'" for style in _STYLE.findall(page)) or "'none'"
     policy = f"default-src 'none'; img-src data:; style-src {styles}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     return HTMLResponse(page, headers={"Content-Security-Policy": policy, **_CACHED})
 
 
-@router.get("/plot", response_class=Response, responses=documented(404, 409, 422, also={200: {"content": {"image/png": {}}}}))
+@router.get("/plot", response_class=Response, responses=documented(404, 409, 422, 503, also={200: {"content": {"image/png": {}}}}))
 async def get_plot(row: Judged, rooms: Rooms) -> Response:
     """Probability, surprise and coverage over media time, as a picture."""
-    return Response(await asyncio.to_thread(_plot, row, rooms), media_type="image/png", headers=_CACHED)
+    return Response(await asyncio.to_thread(timeline_png, *await _read(row, rooms)), media_type="image/png", headers=_CACHED)
 
 
 def timeline_csv(timeline: Timeline) -> str:
@@ -129,18 +153,9 @@ def timeline_csv(timeline: Timeline) -> str:
     return out.getvalue()
 
 
-def _read(row: AnalysisRow, rooms: ServiceRooms) -> tuple[AnalysisResult, Timeline]:
-    result = AnalysisResult.model_validate_json(rooms.storage.result(row.id).read_bytes())
-    return result, Timeline.model_validate_json(rooms.storage.timeline(row.id).read_bytes())
-
-
-def _report(row: AnalysisRow, rooms: ServiceRooms) -> str:
-    result, timeline = _read(row, rooms)
-    return html_report(result, timeline, rooms.storage.read_crops(row.id, result), row.filename or row.id)
-
-
-def _plot(row: AnalysisRow, rooms: ServiceRooms) -> bytes:
-    return timeline_png(*_read(row, rooms))
+async def _read(row: AnalysisRow, rooms: ServiceRooms) -> tuple[AnalysisResult, Timeline]:
+    result = await rooms.storage.read_result(row.id)
+    return result, Timeline.model_validate_json(await rooms.storage.read_timeline(row.id))
 
 
 def _digest(text: str) -> str:

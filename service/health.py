@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import asyncio
+from typing import Final, Literal
 
 from fastapi import APIRouter
 from sqlalchemy.exc import SQLAlchemyError
 
-from service.problems import NotReady, documented
+from service.problems import NotReady, StoreUnavailable, documented
 from service.rooms import Rooms
 from service.schemas import Wire
+
+STORE_S: Final = 5.0
 
 router = APIRouter(tags=["health"])
 
@@ -38,7 +41,7 @@ async def livez() -> Alive:
 
 @router.get("/readyz", responses=documented(503))
 async def readyz(rooms: Rooms) -> Ready:
-    """Whether the database can be written, the disk has room and the service is not stopping.
+    """Whether the database can be written, the store answers, the disk has room and the service is not stopping.
 
     The model is loaded and warm before the port answers.
     """
@@ -48,6 +51,12 @@ async def readyz(rooms: Rooms) -> Ready:
         await rooms.database.ping()
     except SQLAlchemyError as error:
         raise NotReady("The database cannot be written.", expected="a write lock", got=type(error).__name__) from error
+    try:
+        async with asyncio.timeout(STORE_S):
+            await asyncio.to_thread(rooms.storage.check)
+    except (StoreUnavailable, TimeoutError) as error:
+        got = error.got if isinstance(error, StoreUnavailable) else f"no answer within {STORE_S:g} s"
+        raise NotReady("Media and evidence cannot be reached.", expected="a store that answers", got=got) from error
     free, least = rooms.storage.free_bytes, rooms.settings.min_free_bytes
     if free < least:
         raise NotReady("The disk is nearly full.", expected=f"{least:,} bytes free", got=f"{free:,}")

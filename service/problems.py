@@ -26,6 +26,7 @@ STATUS_OF_SLUG = {
     "cancelled": 409,
     "unwritable-output": 507,
     "bad-weights": 500,
+    "device-missing": 500,
     "cannot-compile": 500,
     "overloaded": 503,
 }
@@ -37,6 +38,11 @@ class ServiceError(Refusal):
     slug: ClassVar[str] = "service-error"
     title: ClassVar[str] = "The request cannot be served"
     status: ClassVar[int] = 400
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the answer says beside its problem."""
+        return {}
 
 
 class UnknownAnalysis(ServiceError):
@@ -75,6 +81,12 @@ class UploadTooLarge(ServiceError):
     status = 413
 
 
+class UploadTooSlow(ServiceError):
+    slug = "upload-too-slow"
+    title = "The upload did not come in time"
+    status = 408
+
+
 class UnsupportedContentType(ServiceError):
     slug = "unsupported-content-type"
     title = "The request body has an unsupported content type"
@@ -101,14 +113,62 @@ class BadCursor(ServiceError):
 
 class IdempotencyKeyReused(ServiceError):
     slug = "idempotency-key-reused"
-    title = "The Idempotency-Key was used with another upload"
+    title = "The Idempotency-Key was used with another request"
     status = 422
+
+
+class UnknownFeed(ServiceError):
+    slug = "feed-not-found"
+    title = "There is no such feed"
+    status = 404
+
+
+class UnknownAlert(ServiceError):
+    slug = "alert-not-found"
+    title = "There is no such alert, or no such evidence of it"
+    status = 404
+
+
+class FeedElsewhere(ServiceError):
+    slug = "feed-elsewhere"
+    title = "Another replica watches this feed"
+    status = 409
+
+
+class TooManyFeeds(ServiceError):
+    slug = "too-many-feeds"
+    title = "There are as many feeds as there may be"
+    status = 409
 
 
 class DiskFull(ServiceError):
     slug = "insufficient-storage"
     title = "There is not enough disk space"
     status = 507
+
+
+class RangeNotSatisfiable(ServiceError):
+    slug = "range-not-satisfiable"
+    title = "The range lies outside of the media"
+    status = 416
+
+    def __init__(self, size: int, *, got: str) -> None:
+        super().__init__("The range begins behind the end.", expected=f"a byte below {size:,}", got=got)
+        self._size = size
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Content-Range": f"bytes */{self._size}"}
+
+
+class StoreUnavailable(ServiceError):
+    slug = "store-unavailable"
+    title = "Media and evidence cannot be reached now"
+    status = 503
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": "10"}
 
 
 class ForeignHost(ServiceError):
@@ -127,6 +187,12 @@ class NotReady(ServiceError):
     slug = "not-ready"
     title = "The service cannot take work now"
     status = 503
+
+
+class GaveUp(ServiceError):
+    slug = "gave-up"
+    title = "The analysis was begun several times and never came further"
+    status = 500
 
 
 def problem_of(error: Refusal, *, instance: str | None = None, request_id: str | None = None) -> Problem:
@@ -189,7 +255,8 @@ def _id(request: Request) -> str | None:
 async def _refused(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, Refusal):
         raise error
-    return problem_response(problem_of(error, instance=request.url.path, request_id=_id(request)))
+    headers = error.headers if isinstance(error, ServiceError) else None
+    return problem_response(problem_of(error, instance=request.url.path, request_id=_id(request)), headers)
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
@@ -217,12 +284,19 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
         status=422,
         detail=f"{len(faults)} field(s) of the request are invalid.",
         expected="what /openapi.json describes",
-        got="; ".join(f"{'/'.join(map(str, fault['loc']))}: {fault['input']!r:.80}" for fault in faults),
+        got="; ".join(f"{'/'.join(map(str, fault['loc']))}: {_echo(fault['input']):.80}" for fault in faults),
         errors=[ProblemError(pointer="/" + "/".join(map(str, fault["loc"])), detail=fault["msg"]) for fault in faults],
         instance=request.url.path,
         request_id=_id(request),
     )
     return problem_response(problem)
+
+
+def _echo(given: object) -> str:
+    """What came, as it may be repeated: a URL, and whatever may hold one, can have a password in it."""
+    if isinstance(given, dict | list):
+        return "an object" if isinstance(given, dict) else "a list"
+    return "a URL" if isinstance(given, str) and (":/" in given or "@" in given) else repr(given)
 
 
 async def _disconnected(request: Request, error: Exception) -> JSONResponse:

@@ -1,96 +1,312 @@
-"""Files: an analysis's media and evidence come in, paths and bytes go out. Written by `uploads.py` and `jobs.py`, read by the routers.
+"""Files: an analysis's media and evidence come in, files and bytes go out. Written by `intake.py` and `judging.py`, read by the routers.
 
-<root>/<analysis id>/media                         the bytes as they came, under a name that says nothing (FFmpeg trusts extensions)
-<root>/<analysis id>/evidence/result.json          AnalysisResult
-<root>/<analysis id>/evidence/timeline.json        Timeline
-<root>/<analysis id>/evidence/<track>-<k>.jpg      evidence crop, and <track>-<k>.png its boundary map
+<analysis id>/media                         the bytes as they came, under a name that says nothing (FFmpeg trusts extensions)
+<analysis id>/bookmarks/<key>               where its analysis was at the end of a segment, until it has ended
+<analysis id>/evidence/timeline.json        Timeline
+<analysis id>/evidence/<track>-<k>.jpg      evidence crop, and <track>-<k>.png its boundary map
+<analysis id>/evidence/result.json          AnalysisResult, written last
+
+All of it lies in `data_dir/analyses`, or in a bucket (`UNDERCURRENT_STORE_URL`), where several replicas share it.
 """
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import shutil
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal, Self
+from uuid import UUID
 
+from service.ids import new_id
+from service.objects import ObjectNotFound, Objects
+from service.problems import DiskFull, UnknownEvidence
 from service.report import CropImages
 from service.schemas import AnalysisResult, Timeline
+from service.settings import Settings
 
 Layer = Literal["face", "boundary"]
+ORPHAN_S: Final = 86_400.0
+"""Another replica may be storing what has no row yet, for no longer than this."""
 
 
 class Storage:
-    """One directory for each analysis, under `root`."""
+    """Media and evidence by analysis.
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    Args:
+        objects: what keeps them.
+        scratch: a directory of this process alone, for copies of media while they are looked at; emptied here.
+        min_free_bytes: what is to be left of the disk that it is on.
+    """
+
+    def __init__(self, objects: Objects, scratch: Path, *, min_free_bytes: int = 0) -> None:
+        self._objects = objects
+        self._min_free_bytes = min_free_bytes
+        self._scratch = scratch
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True, mode=0o700)
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self:
+        """The storage that the settings name; a store that cannot be reached now is no error.
+
+        Raises:
+            BadStoreUrl: there can be no such store.
+        """
+        url, alone = settings.store_url, settings.database_url is None
+        directory = settings.data_dir / "analyses"
+        objects = Objects.in_directory(directory, shared=not alone) if url is None else Objects.at_url(url, "analyses")
+        scratch = settings.data_dir / ("scratch" if alone else f"scratch-{settings.replica}")
+        return cls(objects, scratch, min_free_bytes=settings.min_free_bytes)
 
     @property
     def free_bytes(self) -> int:
-        """What the disk still takes."""
-        return shutil.disk_usage(self._root).free
+        """What the disk of this machine still takes."""
+        return shutil.disk_usage(self._scratch).free
 
-    def create(self, analysis_id: str) -> Path:
-        """Make the directory of a new analysis; returns where its media belongs."""
-        (self._root / analysis_id).mkdir(mode=0o700)
-        return self.media(analysis_id)
+    def make_sure_of_room(self, more: int) -> None:
+        """Refuse bytes that would fill the disk.
+
+        Raises:
+            DiskFull: `more` bytes would.
+        """
+        if (free := self.free_bytes) < self._min_free_bytes + more:
+            raise DiskFull(
+                "The disk is nearly full; delete analyses or give the service more room.",
+                expected=f"{self._min_free_bytes:,} bytes left free after {more:,} more",
+                got=f"{free:,} bytes free",
+            )
+
+    def check(self) -> None:
+        """Make sure that media and evidence can be reached.
+
+        Raises:
+            StoreUnavailable: they cannot.
+        """
+        self._objects.check()
 
     def remove(self, analysis_id: str) -> None:
-        """Remove everything of one analysis; nothing happens when it is gone already."""
-        directory = self._root / analysis_id
-        if directory.is_dir():
-            shutil.rmtree(directory)
+        """Remove everything of one analysis; nothing happens when it is gone already.
+
+        Raises:
+            StoreUnavailable: some of it may be there still.
+        """
+        self._objects.remove_group(analysis_id)
 
     def remove_orphans(self, known: Iterable[str]) -> list[str]:
-        """Remove every directory that no row knows (a process died between an upload's first byte and its row)."""
-        orphans = {path.name for path in self._root.iterdir() if path.is_dir()} - set(known)
+        """Remove whatever no row knows (a process died between an upload's first byte and its row).
+
+        Raises:
+            StoreUnavailable: some of it may be there still.
+        """
+        orphans = [name for name in sorted(set(self._objects.groups()) - set(known)) if self._objects.is_own or _is_old(name)]
         for name in orphans:
             self.remove(name)
-        return sorted(orphans)
+        return orphans
 
-    def media(self, analysis_id: str) -> Path:
-        """Where the uploaded bytes lie."""
-        return self._root / analysis_id / "media"
+    # -- media ------------------------------------------------------------------------------------------------
 
-    def result(self, analysis_id: str) -> Path:
-        """The result as JSON; there once the row says `succeeded`."""
-        return self._evidence(analysis_id) / "result.json"
+    @asynccontextmanager
+    async def receive(self, analysis_id: str, chunks: AsyncIterable[bytes]) -> AsyncIterator[Path]:
+        """Keep new media, whole or not at all; gives a file with the same bytes to look at inside the context.
 
-    def timeline(self, analysis_id: str) -> Path:
-        """The timeline as JSON; there once the row says `succeeded`."""
-        return self._evidence(analysis_id) / "timeline.json"
+        Raises:
+            StoreUnavailable, DiskFull: it cannot be kept.
+        """
+        name = _media(analysis_id)
+        if (file := self._objects.file(name)) is not None:
+            await self._objects.write(name, chunks)
+            yield file
+            return
+        with self._scratch_file() as (path, copy):
+            await self._objects.write(name, _copied(chunks, copy))
+            yield path
 
-    def crop(self, analysis_id: str, track: int, k: int, layer: Layer) -> Path:
-        """One evidence picture: JPEG of the face, PNG of its boundary map."""
-        return self._evidence(analysis_id) / f"{track}-{k}.{'jpg' if layer == 'face' else 'png'}"
+    @contextmanager
+    def media_file(self, analysis_id: str) -> Iterator[Path]:
+        """The media as a file of this machine, inside the context, for a thread.
 
-    def read_crops(self, analysis_id: str, result: AnalysisResult) -> dict[tuple[int, int], CropImages]:
-        """Every evidence picture of a result, by (track, k)."""
+        Raises:
+            UnknownEvidence, StoreUnavailable, DiskFull: there is no such media, or it cannot be brought here now.
+        """
+        name = _media(analysis_id)
+        if (file := self._objects.file(name)) is not None:
+            with _lost(analysis_id):
+                if not file.is_file():
+                    raise ObjectNotFound("There is no such file.", expected="a file that was kept", got=name)
+            yield file
+            return
+        with self._scratch_file() as (path, copy):
+            with _lost(analysis_id):
+                for piece in self._objects.fetch(name):
+                    self.make_sure_of_room(len(piece))
+                    _append(copy, piece)
+            yield path
+
+    async def read_media(self, analysis_id: str, start: int, end: int) -> AsyncIterator[bytes]:
+        """The media's bytes from `start` up to and not with `end`.
+
+        Raises:
+            UnknownEvidence, StoreUnavailable: there is no such media, or it cannot be had now.
+        """
+        with _lost(analysis_id):
+            async for piece in self._objects.read_range(_media(analysis_id), start, end):
+                yield piece
+
+    @contextmanager
+    def _scratch_file(self) -> Iterator[tuple[Path, FileIO]]:
+        path = self._scratch / new_id()
+        try:
+            with FileIO(path, "xb") as file:
+                yield path, file
+        finally:
+            path.unlink(missing_ok=True)
+
+    # -- bookmarks ---------------------------------------------------------------------------------------------
+
+    def write_bookmark(self, analysis_id: str, content: bytes) -> str:
+        """Keep a bookmark, whole or not at all; returns the key by which it is read, its own for each.
+
+        Raises:
+            StoreUnavailable, DiskFull: it cannot be kept.
+        """
+        key = new_id()
+        self._objects.put(_bookmark(analysis_id, key), content)
+        return key
+
+    def read_bookmark(self, analysis_id: str, key: str) -> bytes:
+        """What was kept under `key`.
+
+        Raises:
+            UnknownEvidence, StoreUnavailable: it is gone, or cannot be had now.
+        """
+        with _lost(analysis_id):
+            return b"".join(self._objects.fetch(_bookmark(analysis_id, key)))
+
+    def remove_bookmarks(self, analysis_id: str) -> None:
+        """Remove them all: it has ended.
+
+        Raises:
+            StoreUnavailable: some may be there still.
+        """
+        self._objects.remove(*self._objects.names(f"{analysis_id}/bookmarks"))
+
+    # -- evidence ---------------------------------------------------------------------------------------------
+
+    async def read_result(self, analysis_id: str) -> AnalysisResult:
+        """The result; there once the row says `succeeded`.
+
+        Raises:
+            UnknownEvidence, StoreUnavailable: it is gone, or cannot be had now.
+        """
+        with _lost(analysis_id):
+            return AnalysisResult.model_validate_json(await self._objects.read(_evidence(analysis_id, "result.json")))
+
+    async def read_timeline(self, analysis_id: str) -> bytes:
+        """The timeline as JSON; there once the row says `succeeded`.
+
+        Raises:
+            UnknownEvidence, StoreUnavailable: it is gone, or cannot be had now.
+        """
+        with _lost(analysis_id):
+            return await self._objects.read(_evidence(analysis_id, "timeline.json"))
+
+    async def read_crop(self, analysis_id: str, track: int, k: int, layer: Layer) -> bytes:
+        """One evidence picture: JPEG of the face, PNG of its boundary map.
+
+        Raises:
+            UnknownEvidence, StoreUnavailable: there is none, or it cannot be had now.
+        """
+        try:
+            return await self._objects.read(_evidence(analysis_id, _crop(track, k, layer)))
+        except ObjectNotFound as error:
+            raise UnknownEvidence(
+                f"The track {track} has no crop {k}.", expected="a track and a k of the result's `tracks[].crops`", got=f"{track}, {k}"
+            ) from error
+
+    async def read_crops(self, analysis_id: str, result: AnalysisResult) -> dict[tuple[int, int], CropImages]:
+        """Every evidence picture of a result, by (track, k).
+
+        Raises:
+            UnknownEvidence, StoreUnavailable: some are gone, or cannot be had now.
+        """
+
+        async def both(track: int, k: int) -> CropImages:
+            face, boundary = [await self.read_crop(analysis_id, track, k, layer) for layer in ("face", "boundary")]
+            return CropImages(jpeg=face, boundary_png=boundary)
+
         keys = [(track.id, crop.k) for track in result.tracks for crop in track.crops]
-        return {
-            key: CropImages(
-                jpeg=self.crop(analysis_id, *key, "face").read_bytes(),
-                boundary_png=self.crop(analysis_id, *key, "boundary").read_bytes(),
-            )
-            for key in keys
-        }
+        return dict(zip(keys, await asyncio.gather(*(both(*key) for key in keys)), strict=True))
 
     def write_evidence(
         self, analysis_id: str, result: AnalysisResult, timeline: Timeline, crops: Mapping[tuple[int, int], CropImages]
     ) -> None:
-        """Write all evidence of one analysis, whole or not at all."""
-        final = self._evidence(analysis_id)
-        part = final.with_suffix(".part")
-        for leftover in (part, final):
-            shutil.rmtree(leftover, ignore_errors=True)
-        part.mkdir(mode=0o700)
-        (part / "result.json").write_text(result.model_dump_json(), encoding="utf-8")
-        (part / "timeline.json").write_text(timeline.model_dump_json(), encoding="utf-8")
-        for (track, k), images in crops.items():
-            (part / f"{track}-{k}.jpg").write_bytes(images.jpeg)
-            (part / f"{track}-{k}.png").write_bytes(images.boundary_png)
-        part.rename(final)
+        """Write all evidence of one analysis, the result last; of earlier evidence nothing stays.
 
-    def _evidence(self, analysis_id: str) -> Path:
-        return self._root / analysis_id / "evidence"
+        Raises:
+            StoreUnavailable, DiskFull: it is not all there.
+        """
+        files = {"timeline.json": timeline.model_dump_json().encode()}
+        for (track, k), images in crops.items():
+            files |= {_crop(track, k, "face"): images.jpeg, _crop(track, k, "boundary"): images.boundary_png}
+        files["result.json"] = result.model_dump_json().encode()
+        earlier = self._objects.names(f"{analysis_id}/evidence")
+        for name, content in files.items():
+            self._objects.put(_evidence(analysis_id, name), content)
+        self._objects.remove(*(earlier.keys() - {_evidence(analysis_id, name) for name in files}))
+
+
+def _media(analysis_id: str) -> str:
+    return f"{analysis_id}/media"
+
+
+def _bookmark(analysis_id: str, key: str) -> str:
+    return f"{analysis_id}/bookmarks/{key}"
+
+
+def _evidence(analysis_id: str, name: str) -> str:
+    return f"{analysis_id}/evidence/{name}"
+
+
+def _crop(track: int, k: int, layer: Layer) -> str:
+    return f"{track}-{k}.{'jpg' if layer == 'face' else 'png'}"
+
+
+def _is_old(name: str) -> bool:
+    """Whether an analysis was begun long ago, by its id; what is no id of ours is nobody's to remove."""
+    try:
+        made = UUID(name)
+    except ValueError:
+        return False
+    return made.version == 7 and (made.int >> 80) / 1000 < time.time() - ORPHAN_S
+
+
+async def _copied(chunks: AsyncIterable[bytes], copy: FileIO) -> AsyncIterator[bytes]:
+    async for chunk in chunks:
+        await asyncio.to_thread(_append, copy, chunk)
+        yield chunk
+
+
+def _append(file: FileIO, piece: bytes) -> None:
+    try:
+        left = memoryview(piece)
+        while left:
+            left = left[file.write(left) :]
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DiskFull("The disk is full; delete analyses or give the service more room.", expected="room", got="none") from error
+
+
+@contextmanager
+def _lost(analysis_id: str) -> Iterator[None]:
+    try:
+        yield
+    except ObjectNotFound as error:
+        raise UnknownEvidence(
+            f"The store no longer has this of {analysis_id}.", expected="media and evidence that nobody removed", got=error.got
+        ) from error

@@ -116,7 +116,7 @@ class Connection:
     async def _serve(self, session: Session) -> None:
         taken_over = session.attach()
         log.info("stream_attached", stream=session.id, resumed=self._resumed is not None)
-        hear, tell = asyncio.create_task(self._hear(session)), asyncio.create_task(self._tell(session, taken_over))
+        hear, tell = asyncio.create_task(self._hear(session, taken_over)), asyncio.create_task(self._tell(session, taken_over))
         away, farewell = asyncio.create_task(taken_over.wait()), asyncio.create_task(_farewell(session))
         tasks = {hear, tell, away, farewell}
         try:
@@ -127,7 +127,11 @@ class Connection:
                 task.cancel()
             ends = await asyncio.gather(*tasks, return_exceptions=True)
         for end in ends:
-            if isinstance(end, Exception) and not isinstance(end, WebSocketDisconnect):
+            if isinstance(end, WebSocketDisconnect):
+                # Whoever has lost a connection closes it with nothing, or another code: this client is not coming back.
+                if end.code == CloseCode.DONE:
+                    session.abort("stopped", None)
+            elif isinstance(end, Exception):
                 raise end
         if taken_over.is_set():
             gone = GoneOnElsewhere("The session goes on over another connection.", expected="one connection", got="two")
@@ -135,12 +139,13 @@ class Connection:
         elif tell.done() and not tell.cancelled() and tell.exception() is None and session.close_code is not None:
             await self._close(session.close_code)
 
-    async def _hear(self, session: Session) -> None:
+    async def _hear(self, session: Session, taken_over: asyncio.Event) -> None:
         """Read until the client is gone; what a session does not understand ends it."""
         while True:
             try:
                 message = await self._heard()
-                if not session.over:
+                # Media on its way when the connection broke comes again over the next: the session has told from where.
+                if not session.over and not (isinstance(message, bytes) and taken_over.is_set()):
                     self._take(session, message)
             except Refusal as error:
                 session.abort("failed", error)

@@ -79,8 +79,11 @@ class Intake:
         self._check_kind(header.kind)
         if header.seq != self.next_seq and not (self._missing and header.seq > self.next_seq):
             raise OutOfOrder("Media came out of order.", expected=f"seq {self.next_seq}", got=str(header.seq))
-        if header.seq != self.next_seq or not self._within_credit(len(payload)):
-            return self._over_credit()
+        if header.seq != self.next_seq:
+            # Sent before its client could hear of the drop: no abuse, unless it is beyond the credit as well.
+            return self._over_credit(abuse=header.seq >= self.allowance.media)
+        if not self._within_credit(len(payload)):
+            return self._over_credit(abuse=True)
         data: bytes | memoryview = payload
         if self._codec is not None and payload:
             if header.pts_us is None:
@@ -122,8 +125,8 @@ class Intake:
     def _within_credit(self, size: int) -> bool:
         return self.received.media + 1 <= self.allowance.media and self.received.bytes + size <= self.allowance.bytes
 
-    def _over_credit(self) -> Dropped:
-        self._abuse += 1
+    def _over_credit(self, *, abuse: bool) -> Dropped:
+        self._abuse += abuse
         if self._abuse >= ABUSE:
             raise OverCredit(
                 "Media was sent beyond the credit again and again.", expected="to wait for `credit`", got=f"{ABUSE} pieces more"

@@ -39,6 +39,7 @@ from service.stream_wire import (
     Event,
     FaceEvent,
     GapEvent,
+    LatencyStages,
     Mode,
     Pace,
     Ready,
@@ -120,7 +121,7 @@ class Session:
                 mode=self.mode,
                 pace=self.pace,
                 hz=self._hz,
-                threshold=probability(model.calibrator.track_logit),
+                threshold=self.threshold,
                 model=ModelOut.of(model.info),
                 limits=StreamLimits(
                     message_bytes=MESSAGE_BYTES,
@@ -150,6 +151,13 @@ class Session:
         if not self.outbox.crowded:
             self._room.set()
         return message
+
+    def next_event(self) -> Event | None:
+        """What was told next, for whoever listens in this process instead of over a connection."""
+        event = self.outbox.take_event()
+        if not self.outbox.crowded:
+            self._room.set()
+        return event
 
     def take(self, header: MediaHeader, payload: memoryview) -> None:
         """Media came.
@@ -219,6 +227,11 @@ class Session:
     def over(self) -> bool:
         """Whether its end is told, or soon will be: what still comes is of no use."""
         return self._aborted
+
+    @property
+    def threshold(self) -> float:
+        """The model's own."""
+        return probability(self._live.model.calibrator.track_logit)
 
     @property
     def error(self) -> Refusal | None:
@@ -437,7 +450,8 @@ class Session:
         stamp = scored.pts - scored.shift
         captured = self._source.captured.get(stamp) if isinstance(self._source, FedPictures) else None
         self._t = at.t
-        self._latencies.append(scored.latency_s)
+        took = scored.took
+        self._latencies.append(took.all_s)
         for score in scored.scores:
             if score.track not in self._seen:
                 self._soon(self.emit, FaceEvent(session_id=self.id, track=score.track, state="appeared", at=at))
@@ -456,7 +470,9 @@ class Session:
                 provenance=scored.provenance,
                 p=max(judged) if judged else None,
                 faces=[timeline_row(score) for score in scored.scores],
-                latency_s=scored.latency_s,
+                latency_s=took.all_s,
+                stages=LatencyStages(decode_s=took.decode_s, wait_s=took.wait_s, look_s=took.look_s),
+                judged_at=time.time(),
                 capture_epoch_us=captured,
             ),
         )

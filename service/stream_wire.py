@@ -13,6 +13,7 @@ from pydantic import Field, TypeAdapter, model_validator
 from pipelines.time_report import Provenance
 from service.schemas import ModelOut, Moment, TimelineRow, VerdictOut, Wire
 
+PATH: Final = "/v1/stream"
 SUBPROTOCOL: Final = "undercurrent.v1"
 Mode = Literal["pull", "container", "frames"]
 Pace = Literal["every", "live"]
@@ -160,6 +161,14 @@ class Source(Event):
     media: StreamMedia | None = Field(default=None, description="Once it runs, as far as it is known.")
 
 
+class LatencyStages(Wire):
+    """Where the seconds went between a picture's arrival and its score; their sum is `latency_s`."""
+
+    decode_s: float = Field(description="From its last packet to the decoded picture; 0 for what a client sends.")
+    wait_s: float = Field(description="Until the picture before it was done with.")
+    look_s: float = Field(description="Faces, encoder and memory, with the wait for other streams of the batch.")
+
+
 class ScoreEvent(Event):
     """One look. When more wait than a client reads, the newest alone is sent, and says for how many it stands."""
 
@@ -169,7 +178,9 @@ class ScoreEvent(Event):
     provenance: Provenance
     p: float | None = Field(description="The highest of its faces; null when none was judged.")
     faces: list[TimelineRow]
-    latency_s: float = Field(description="From the decoded picture to this.")
+    latency_s: float = Field(description="From the picture's arrival (what a client sends: from the decoded picture) to this.")
+    stages: LatencyStages
+    judged_at: float = Field(description="Unix seconds of this score, by the service's clock; the picture came `latency_s` before.")
     capture_epoch_us: int | None = Field(default=None, description="What the picture's header said; mode `frames` alone.")
     stands_for: int = Field(default=1, ge=1)
 

@@ -75,8 +75,8 @@ class _Watched:
     def tell(self, event: LiveEvent) -> None:
         if isinstance(event, Scored):
             now = time.monotonic()
-            self.scored.append((now, event.latency_s))
-            self.arrived.append((now - event.latency_s, float(event.pts * event.time_base)))
+            self.scored.append((now, event.took.all_s))
+            self.arrived.append((now - event.took.wait_s - event.took.look_s, float(event.pts * event.time_base)))
         elif isinstance(event, Shed):
             self.told += event.n
 

@@ -165,3 +165,28 @@ def test_a_slot_is_a_whole_number(given: list[int] | Tensor) -> None:
         slots.step(faces(1), given, torch.zeros(1, 1))
     with pytest.raises(UnknownSlot, match="expected a slot that is in use, got"):
         slots.release(0.5)  # type: ignore[arg-type]
+
+
+def test_a_slot_that_was_read_goes_on_in_another_slab_to_the_last_bit() -> None:
+    here, there = TemporalSlots(make_head(), 3), TemporalSlots(make_head(), 3)
+    slot, other = here.acquire(), there.acquire()
+    there.release(other)
+    other = there.acquire()
+    here.step(faces(1), [slot], torch.full((1, 1), math.inf))
+    there.write(other, here.read(slot))
+    for seed in (1, 2):
+        outputs = [one.step(faces(1, seed), [mine], torch.full((1, 1), 0.1)) for one, mine in ((here, slot), (there, other))]
+        assert all_same_bits(*outputs)
+    assert all_same_bits(here.read(slot), there.read(other))
+
+
+def test_a_state_of_another_head_is_not_written() -> None:
+    slots = TemporalSlots(make_head(), 2)
+    slot = slots.acquire()
+    before = slots.read(slot)
+    other = TemporalSlots(TemporalHead(E, D + 1), 1)
+    with pytest.raises(ValueError, match=r"write: expected h to be torch.float32 of shape \(1, 6\), got torch.float32 of \(1, 7\)"):
+        slots.write(slot, other.read(other.acquire()))
+    assert all_same_bits(slots.read(slot), before)
+    with pytest.raises(UnknownSlot):
+        slots.read(slot + 1)

@@ -75,7 +75,7 @@ def test_a_live_stream_scores_as_a_file_does(model: Model, engines: Engines) -> 
         analysis.push(frame)
     assert [score for event in events if isinstance(event, Scored) for score in event.scores] == analysis.scores
     assert verdict.score == analysis.finish().score is not None
-    assert all(event.latency_s > 0 for event in events if isinstance(event, Scored))
+    assert all(event.took.all_s > 0 for event in events if isinstance(event, Scored))
     assert not any(isinstance(event, Shed) for event in events)
     assert (engines.seated, engines.counts[0].memories) == (0, 0)
 
@@ -158,7 +158,7 @@ def test_a_break_before_a_frame_that_is_passed_over_is_one_before_the_next(engin
         stream.offer(Frame(empty_frame(0), 0, MS, flags=frozenset({"discontinuity", "tainted"})))
         stream.offer(Frame(empty_frame(1), 100, MS, flags=frozenset({"duplicate"})))
         taken = stream._take()
-        assert taken is not None and taken[0].flags == {"discontinuity", "duplicate"} and taken[2] == 1
+        assert taken is not None and taken.frame.flags == {"discontinuity", "duplicate"} and taken.overtaken == 1
 
 
 def test_a_frame_on_which_the_nets_fail_is_told_and_the_stream_goes_on(model: Model) -> None:

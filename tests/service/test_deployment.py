@@ -32,14 +32,12 @@ DOCKER = ROOT / "docker"
 KUBERNETES = DOCKER / "kubernetes"
 KUBERNETES_VERSION = "1.31"
 OF_OTHERS = {"TriggerAuthentication", "ScaledObject", "Kustomization"}
-# Object storage brings this setting; until then replicas keep media in directories of their own.
-TO_COME = {"UNDERCURRENT_STORE_URL"}
 
 Mapping = dict[str, Any]
 
 
 def settings_named_in(text: str) -> set[str]:
-    return set(re.findall(r"\bUNDERCURRENT_[A-Z_]+\b", text)) - TO_COME
+    return set(re.findall(r"\bUNDERCURRENT_[A-Z_]+\b", text))
 
 
 def compose() -> Mapping:

@@ -106,12 +106,12 @@ def test_an_analysis_that_fails_says_why_and_the_next_one_runs(settings: Setting
 
 
 def test_a_crash_inside_an_analysis_is_recorded_and_the_next_one_runs(
-    settings: Settings, client: httpx.Client, clip: Path, endless: Path
+    client: httpx.Client, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    running, path = upload(client, endless).headers["Location"], upload(client, clip).headers["Location"]
-    _directory(settings, path).joinpath("evidence.part").write_bytes(b"in the way, which nobody foresaw")
-    client.post(f"{running}/cancel")
-    body = until(client, path, "failed", "succeeded")
+    with monkeypatch.context() as patched:
+        patched.setattr("service.judging.crop_images", lambda _report: 1 / 0)
+        path = upload(client, clip).headers["Location"]
+        body = until(client, path, "failed", "succeeded")
     assert body["problem"]["type"] == "urn:undercurrent:problem:internal-error"
     assert body["problem"]["status"] == 500
     assert upload(client, clip, wait_s=60).json()["status"] == "succeeded"

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from service.outbox import CALM, KEEP_S, MAX_BYTES, MAX_EVENTS, Missed, Outbox, SlowReader
 from service.schemas import Moment
-from service.stream_wire import Allowance, Credit, DropEvent, ErrorEvent, Event, GapEvent, ScoreEvent, Stats
+from service.stream_wire import Allowance, Credit, DropEvent, ErrorEvent, Event, GapEvent, LatencyStages, ScoreEvent, Stats
 from tests.pipelines.test_load import Clock
 
 
@@ -21,7 +21,10 @@ def moment(n: int) -> Moment:
 
 
 def score(n: int) -> ScoreEvent:
-    return ScoreEvent(session_id="s", at=moment(n), stamp=n, provenance="client", p=None, faces=[], latency_s=0.1)
+    stages = LatencyStages(decode_s=0, wait_s=0, look_s=0.1)
+    return ScoreEvent(
+        session_id="s", at=moment(n), stamp=n, provenance="client", p=None, faces=[], latency_s=0.1, stages=stages, judged_at=n
+    )
 
 
 def drop(n: int) -> DropEvent:

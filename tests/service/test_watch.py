@@ -21,7 +21,7 @@ from rich.console import Console
 
 from service.media_sandbox import MediaSandbox
 from service.schemas import Moment, TimelineRow
-from service.stream_wire import Allowance, DropEvent, FaceEvent, GapEvent, ScoreEvent, Source, Stats, server_message
+from service.stream_wire import Allowance, DropEvent, FaceEvent, GapEvent, LatencyStages, ScoreEvent, Source, Stats, server_message
 from service.watch_view import WatchView
 from tests import clips
 from tests.rtsp import RtspServer, rtsp_server
@@ -116,6 +116,13 @@ def test_a_camera_that_restarts_is_a_gap_and_the_watch_goes_on(camera: RtspServe
     assert states[:3] == ["connecting", "running", "reconnecting"] and "running" in states[3:]
 
 
+def test_a_camera_is_asked_to_send_over_udp(camera: RtspServer) -> None:
+    with Running(camera.url("/udp"), "--json", "--rtsp-transport", "udp") as watch:
+        watch.until(lambda event: event["type"] == "score" and event["provenance"] == "rtp")
+        status, err = watch.interrupt()
+    assert (status, err) == (0, "")
+
+
 def test_what_cannot_be_watched_is_one_problem_and_status_3(camera: RtspServer) -> None:
     done = subprocess.run([*COMMAND, "watch", camera.url("/private", "me:hunter2")], cwd=ROOT, capture_output=True, text=True, check=False)
     problem = json.loads(done.stderr)
@@ -191,7 +198,17 @@ def _scored(t: float, *ps: float | None) -> ScoreEvent:
         )
         for n, p in enumerate(ps)
     ]
-    return ScoreEvent(session_id="x", at=_at(t), stamp=0, provenance="rtp", p=None, faces=rows, latency_s=0.02)
+    return ScoreEvent(
+        session_id="x",
+        at=_at(t),
+        stamp=0,
+        provenance="rtp",
+        p=None,
+        faces=rows,
+        latency_s=0.02,
+        stages=LatencyStages(decode_s=0.004, wait_s=0.001, look_s=0.015),
+        judged_at=t,
+    )
 
 
 def _drawn(view: WatchView) -> str:
