@@ -1,6 +1,7 @@
 """Inference: looks at faces in, what the nets make of them out. Owns a Model and the slab of its memories; passive, for one thread.
 
-An Analysis of its own asks it directly; the Engine asks it for all of its streams together. A row's result is the same either way.
+An Analysis of its own asks it directly; the Engine asks it for all of its streams together. A row's result is the same either way, on a GPU
+as far as `models/buckets.py` says.
 """
 
 from __future__ import annotations

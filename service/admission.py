@@ -9,6 +9,7 @@ from fastapi import Request
 from sqlalchemy.exc import IntegrityError
 
 from pipelines.media import MediaInfo
+from service.auth import Caller
 from service.database import AnalysisRow, now
 from service.ids import new_id
 from service.intake import store_media
@@ -22,20 +23,27 @@ log = structlog.get_logger()
 
 
 async def admit(
-    request: Request, rooms: ServiceRooms, external_id: str | None, filename: str | None, priority: int, idempotency_key: str | None
+    request: Request,
+    rooms: ServiceRooms,
+    caller: Caller,
+    external_id: str | None,
+    filename: str | None,
+    priority: int,
+    idempotency_key: str | None,
 ) -> AnalysisRow:
     """Store, probe and queue. Whatever goes wrong, and a client that goes away, leaves neither file nor row."""
-    analysis_id = new_id()
+    analysis_id, tenant = new_id(), caller.tenant
     kept = False
     try:
         body = open_body(request, rooms.storage, rooms.settings)
         async with store_media(analysis_id, body, rooms.storage, rooms.settings) as stored:
-            if idempotency_key and (earlier := await rooms.database.by_idempotency_key(idempotency_key)):
+            if idempotency_key and (earlier := await rooms.database.by_idempotency_key(tenant, idempotency_key)):
                 return _same(earlier, stored.sha256, idempotency_key)
             external_id = _bounded(body.fields.get("external_id", external_id))
             media = await asyncio.to_thread(rooms.sandbox.probe, stored.file, limits=rooms.settings.limits)
         row = AnalysisRow(
             id=analysis_id,
+            tenant=tenant,
             status="queued",
             external_id=external_id,
             filename=basename(body.filename or filename),
@@ -50,11 +58,12 @@ async def admit(
             await rooms.database.add(row)
         except IntegrityError:
             # Two uploads with one key ran side by side, and the other was first.
-            earlier = await rooms.database.by_idempotency_key(idempotency_key) if idempotency_key else None
+            earlier = await rooms.database.by_idempotency_key(tenant, idempotency_key) if idempotency_key else None
             if earlier is None or idempotency_key is None:
                 raise
             return _same(earlier, stored.sha256, idempotency_key)
         kept = True
+        await rooms.audit.write(tenant, caller.key_id, "analysis.created", row.id)
     finally:
         if not kept:
             await _forget(analysis_id, rooms)

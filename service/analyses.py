@@ -15,6 +15,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from pipelines.verdict import VerdictName
 from service.admission import admit
+from service.auth import Known
 from service.cursors import read_cursor, write_cursor
 from service.database import AnalysisRow
 from service.problems import (
@@ -75,6 +76,7 @@ async def create_analysis(
     request: Request,
     response: Response,
     rooms: Rooms,
+    caller: Known,
     external_id: Annotated[
         str | None, Query(max_length=200, description="Your own name for a raw body; a form has a field for it.")
     ] = None,
@@ -90,7 +92,7 @@ async def create_analysis(
     The body is a form with `file`, or the media itself with a `video/*` or `application/octet-stream` content type. What cannot be a
     video is refused here, with a problem that says what came; nothing of it is kept.
     """
-    row = await admit(request, rooms, external_id, filename, priority, idempotency_key)
+    row = await admit(request, rooms, caller, external_id, filename, priority, idempotency_key)
     wait_s = _wait_s(prefer)
     if wait_s is not None and not row.ended:
         applied = min(wait_s, rooms.settings.max_wait_s)
@@ -106,6 +108,7 @@ async def list_analyses(
     request: Request,
     response: Response,
     rooms: Rooms,
+    caller: Known,
     cursor: Annotated[str | None, Query(max_length=200, description="`next` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 25,
     verdict: Annotated[VerdictName | None, Query(description="Only these.")] = None,
@@ -114,7 +117,7 @@ async def list_analyses(
 ) -> AnalysisPage:
     """Analyses, newest first, without their results."""
     before = read_cursor(cursor) if cursor else None
-    rows = await rooms.database.page(before=before, limit=limit + 1, status=status, verdict=verdict, text=q)
+    rows = await rooms.database.page(before=before, limit=limit + 1, tenant=caller.tenant, status=status, verdict=verdict, text=q)
     items = [await shown(row, rooms, with_result=False) for row in rows[:limit]]
     following = write_cursor(rows[limit - 1].id) if len(rows) > limit else None
     if following:
@@ -159,20 +162,22 @@ async def follow_analysis(
 
 
 @router.post("/{analysis_id}/cancel", responses=documented(404, 409, 422, 503))
-async def cancel_analysis(row: Existing, rooms: Rooms) -> AnalysisOut:
+async def cancel_analysis(row: Existing, rooms: Rooms, caller: Known) -> AnalysisOut:
     """Stop a queued or running analysis, within one frame. Cancelling twice is no error; what has a result keeps it."""
     stopped = await _stop(row, rooms)
     if stopped is not None and stopped.status != "cancelled":
         raise AlreadyEnded(f"The analysis has {stopped.status}.", expected="a queued or running analysis", got=stopped.status)
+    await rooms.audit.write(caller.tenant, caller.key_id, "analysis.cancelled", row.id)
     return await shown(stopped or row, rooms)
 
 
 @router.delete("/{analysis_id}", status_code=204, responses=documented(404, 409, 422, 503))
-async def delete_analysis(row: Existing, rooms: Rooms) -> None:
+async def delete_analysis(row: Existing, rooms: Rooms, caller: Known) -> None:
     """Remove an analysis, its media and its evidence; a running one is stopped first."""
     await _stop(row, rooms)
     # In this order: whoever is told 503 can ask again.
     await asyncio.to_thread(rooms.storage.remove, row.id)
+    await rooms.audit.write(caller.tenant, caller.key_id, "analysis.deleted", row.id)
     await rooms.database.remove(row.id)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 from sqlalchemy import (
     BigInteger,
@@ -18,6 +19,7 @@ from sqlalchemy import (
     Index,
     String,
     TypeDecorator,
+    UniqueConstraint,
     delete,
     func,
     or_,
@@ -33,6 +35,8 @@ from service.connection import open_engine
 from service.problems import ServiceError
 from service.schemas import AnalysisStatus
 
+DEFAULT_TENANT: Final = "default"
+"""Whose everything is where nobody has keys."""
 ENDED: tuple[AnalysisStatus, ...] = ("succeeded", "failed", "cancelled")
 
 
@@ -68,11 +72,15 @@ class AnalysisRow(Base):
     __table_args__ = (
         CheckConstraint("status IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')", name="status_is_known"),
         CheckConstraint("(verdict IS NOT NULL) = (status = 'succeeded')", name="verdict_if_succeeded"),
+        UniqueConstraint("tenant", "idempotency_key", name="analyses_idempotency_key_of_tenant"),
+        Index("analyses_by_tenant", "tenant", "id"),
         Index("analyses_by_status", "status", "id"),
         Index("analyses_by_verdict", "verdict", "id"),
     )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    tenant: Mapped[str] = mapped_column(String(64), default=DEFAULT_TENANT, server_default=DEFAULT_TENANT)
+    """Whose it is; nobody else sees it."""
     status: Mapped[AnalysisStatus] = mapped_column(String(16))
     verdict: Mapped[VerdictName | None] = mapped_column(String(16))
     sentence: Mapped[str | None]
@@ -82,7 +90,7 @@ class AnalysisRow(Base):
     media_type: Mapped[str] = mapped_column(String(64))
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
-    idempotency_key: Mapped[str | None] = mapped_column(String(255), unique=True)
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
     problem: Mapped[str | None]
     priority: Mapped[int] = mapped_column(server_default="0")
     """Of two that wait, the lower number goes first."""
@@ -137,7 +145,7 @@ class Database:
 
     @property
     def sessions(self) -> async_sessionmaker[AsyncSession]:
-        """For the statements of another noun (`feed_rows.py`)."""
+        """For the statements of another noun (`feed_rows.py`, `key_store.py`)."""
         return self._sessions
 
     @classmethod
@@ -171,22 +179,24 @@ class Database:
         async with self._sessions() as session:
             return await session.get(AnalysisRow, analysis_id)
 
-    async def by_idempotency_key(self, key: str) -> AnalysisRow | None:
-        """The row that was created with this key."""
+    async def by_idempotency_key(self, tenant: str, key: str) -> AnalysisRow | None:
+        """The row that `tenant` created with this key."""
+        query = select(AnalysisRow).where(AnalysisRow.tenant == tenant, AnalysisRow.idempotency_key == key)
         async with self._sessions() as session:
-            return await session.scalar(select(AnalysisRow).where(AnalysisRow.idempotency_key == key))
+            return await session.scalar(query)
 
     async def page(
         self,
         *,
         before: str | None,
         limit: int,
+        tenant: str = DEFAULT_TENANT,
         status: AnalysisStatus | None = None,
         verdict: VerdictName | None = None,
         text: str | None = None,
     ) -> Sequence[AnalysisRow]:
-        """At most `limit` rows created before the row `before`, newest first; `text` is looked for in filename and external_id."""
-        query = select(AnalysisRow).order_by(AnalysisRow.id.desc()).limit(limit)
+        """At most `limit` rows of `tenant`, newest first, from before the row `before`; `text` is sought in filename and external_id."""
+        query = select(AnalysisRow).where(AnalysisRow.tenant == tenant).order_by(AnalysisRow.id.desc()).limit(limit)
         if before is not None:
             query = query.where(AnalysisRow.id < before)
         if status is not None:

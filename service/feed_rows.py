@@ -9,11 +9,25 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, CheckConstraint, Double, ForeignKey, String, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Double,
+    ForeignKey,
+    Index,
+    String,
+    UniqueConstraint,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from pipelines.alert_rule import EndCause
-from service.database import Base, Database, UtcDateTime, now
+from service.database import DEFAULT_TENANT, Base, Database, UtcDateTime, now
 
 LEASE_S: Final = 30.0
 """A replica that has said nothing for so long watches no more."""
@@ -25,8 +39,14 @@ class FeedRow(Base):
     """One camera. `id` sorts by creation, so it is the cursor as well."""
 
     __tablename__ = "feeds"
+    __table_args__ = (
+        UniqueConstraint("tenant", "idempotency_key", name="feeds_idempotency_key_of_tenant"),
+        Index("feeds_by_tenant", "tenant", "id"),
+    )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    tenant: Mapped[str] = mapped_column(String(64), default=DEFAULT_TENANT, server_default=DEFAULT_TENANT)
+    """Whose it is; nobody else sees it."""
     name: Mapped[str | None] = mapped_column(String(200))
     url: Mapped[str]
     """With its credentials: shown to nobody."""
@@ -35,7 +55,7 @@ class FeedRow(Base):
     """`AlertRuleIn` as JSON."""
     paused: Mapped[bool]
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    idempotency_key: Mapped[str | None] = mapped_column(String(255), unique=True)
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
     request_sha256: Mapped[str] = mapped_column(String(64))
     version: Mapped[int] = mapped_column(server_default="0")
     """Grows with every change of what is to be watched."""
@@ -68,6 +88,12 @@ class AlertRow(Base):
     cause: Mapped[EndCause | None] = mapped_column(String(16))
     told_at: Mapped[datetime] = mapped_column(UtcDateTime)
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    still_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    """0: there is none."""
+    clip_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    """0: there is none, or none yet."""
+    clip_first_pts: Mapped[int | None] = mapped_column(BigInteger)
+    clip_last_pts: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class FeedRows:
@@ -90,14 +116,14 @@ class FeedRows:
         async with self._sessions() as session:
             return await session.get(FeedRow, feed_id)
 
-    async def by_idempotency_key(self, key: str) -> FeedRow | None:
-        """The feed that was created with this key."""
+    async def by_idempotency_key(self, tenant: str, key: str) -> FeedRow | None:
+        """The feed that `tenant` created with this key."""
         async with self._sessions() as session:
-            return await session.scalar(select(FeedRow).where(FeedRow.idempotency_key == key))
+            return await session.scalar(select(FeedRow).where(FeedRow.tenant == tenant, FeedRow.idempotency_key == key))
 
-    async def page(self, *, before: str | None, limit: int) -> Sequence[FeedRow]:
-        """At most `limit` feeds created before the feed `before`, newest first."""
-        query = select(FeedRow).order_by(FeedRow.id.desc()).limit(limit)
+    async def page(self, *, before: str | None, limit: int, tenant: str = DEFAULT_TENANT) -> Sequence[FeedRow]:
+        """At most `limit` feeds of `tenant`, created before the feed `before`, newest first."""
+        query = select(FeedRow).where(FeedRow.tenant == tenant).order_by(FeedRow.id.desc()).limit(limit)
         async with self._sessions() as session:
             return (await session.scalars(query if before is None else query.where(FeedRow.id < before))).all()
 
@@ -164,6 +190,19 @@ class FeedRows:
         change = update(AlertRow).where(AlertRow.feed_id == alert.feed_id, AlertRow.n == alert.n).values(_values(alert))
         async with self._sessions.begin() as session:
             await session.execute(change)
+
+    async def forget_alerts(self, feed_id: str, most: int, most_bytes: int) -> list[int]:
+        """Delete all but the newest alerts, as many as may be kept with so many bytes of evidence; which they were. Open ones stay."""
+        size = (AlertRow.still_bytes + AlertRow.clip_bytes).label("size")
+        query = select(AlertRow.n, size).where(AlertRow.feed_id == feed_id, AlertRow.ended_at.is_not(None)).order_by(AlertRow.n.desc())
+        async with self._sessions.begin() as session:
+            gone, kept_bytes = [], 0
+            for i, (n, octets) in enumerate(await session.execute(query)):
+                kept_bytes += octets
+                if i >= most or kept_bytes > most_bytes:
+                    gone.append(n)
+            await session.execute(delete(AlertRow).where(AlertRow.feed_id == feed_id, AlertRow.n.in_(gone)))
+            return gone
 
     async def alert(self, feed_id: str, n: int) -> AlertRow | None:
         """One alert."""

@@ -26,6 +26,7 @@ STATUS_OF_SLUG = {
     "cancelled": 409,
     "unwritable-output": 507,
     "bad-weights": 500,
+    "device-missing": 500,
     "cannot-compile": 500,
     "overloaded": 503,
 }
@@ -119,6 +120,12 @@ class IdempotencyKeyReused(ServiceError):
 class UnknownFeed(ServiceError):
     slug = "feed-not-found"
     title = "There is no such feed"
+    status = 404
+
+
+class UnknownAlert(ServiceError):
+    slug = "alert-not-found"
+    title = "There is no such alert, or no such evidence of it"
     status = 404
 
 

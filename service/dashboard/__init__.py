@@ -34,14 +34,18 @@ class _Assets(StaticFiles):
 def install(app: FastAPI) -> None:
     """Add the pages and their assets to `app`."""
     templates = Environment(loader=PackageLoader("service.dashboard"), autoescape=True, undefined=StrictUndefined)
-    dashboard, webcam = templates.get_template("page.html.j2"), templates.get_template("live.html.j2")
+    dashboard, webcam, sign_in = (templates.get_template(f"{name}.html.j2") for name in ("page", "live", "sign_in"))
 
     def page(rooms: Rooms) -> HTMLResponse:
         """The dashboard; what it shows is chosen by its own script from the address."""
         settings = rooms.settings
         return HTMLResponse(
             dashboard.render(
-                place="videos", version=__version__, max_upload_bytes=settings.max_upload_bytes, is_loopback=settings.is_loopback
+                place="videos",
+                version=__version__,
+                max_upload_bytes=settings.max_upload_bytes,
+                is_loopback=settings.is_loopback,
+                needs_keys=settings.needs_keys,
             )
         )
 
@@ -51,9 +55,15 @@ def install(app: FastAPI) -> None:
 
     def live(rooms: Rooms) -> HTMLResponse:
         """The webcam's page, the only one that may ask for a camera."""
-        html = webcam.render(place="live", version=__version__, is_loopback=rooms.settings.is_loopback)
+        settings = rooms.settings
+        html = webcam.render(place="live", version=__version__, is_loopback=settings.is_loopback, needs_keys=settings.needs_keys)
         return HTMLResponse(html, headers={"Permissions-Policy": CAMERA_HERE})
 
+    def sign_in_page() -> HTMLResponse:
+        """Where a key is asked for; `api.js` leads here when there is none."""
+        return HTMLResponse(sign_in.render())
+
+    app.add_api_route("/sign-in", sign_in_page, include_in_schema=False)
     app.add_api_route("/", page, include_in_schema=False)
     app.add_api_route("/analyses/{analysis_id}", page_of_one, include_in_schema=False)
     app.add_api_route("/live", live, include_in_schema=False)

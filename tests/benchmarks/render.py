@@ -100,7 +100,7 @@ def tables(name: str, rows: Rows) -> list[Table]:
             return [_xor(rows)]
         case "ablation":
             return [_ablation(rows)]
-        case "liquid_gpu" | "card" | "pairs":
+        case "gpu" | "liquid_gpu" | "card" | "pairs":
             names = dict.fromkeys(row["table"] for row in rows)
             return [_as_it_is(TITLES.get(table, table), [row for row in rows if row["table"] == table]) for table in names]
     raise ValueError(f"there is no benchmark {name!r}")

@@ -11,8 +11,9 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
+from service.settings import Settings
 from tests.service.browsing import WAIT_MS, Desk, chromium, desk_at, eventually
-from tests.service.conftest import upload
+from tests.service.conftest import Serve, upload
 
 
 @pytest.fixture(scope="module")
@@ -157,3 +158,29 @@ def test_a_narrow_screen_scrolls_one_way_only(browser: Browser, judged: tuple[ht
     eventually(page, "document.querySelectorAll('svg.timeline path.score').length > 0")
     assert page.evaluate("document.documentElement.scrollWidth") == 400
     context.close()
+
+
+def test_whoever_has_no_key_signs_in(browser: Browser, serve: Serve, settings: Settings, capfd: pytest.CaptureFixture[str]) -> None:
+    with serve(settings.model_copy(update={"require_keys": True})) as client:
+        key = re.findall(r"shown this once: (\S+)", capfd.readouterr().out)[0]
+        context = browser.new_context(base_url=str(client.base_url), reduced_motion="reduce")
+        context.set_default_timeout(WAIT_MS)
+        page = context.new_page()
+        blocked: list[str] = []
+        page.on("console", lambda message: blocked.append(message.text) if "Content Security Policy" in message.text else None)
+        page.goto("/")
+        page.wait_for_url("**/sign-in?next=%2F")
+        page.get_by_label("Your key").fill("uc_wrong_key")
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("alert")).to_contain_text("not known")
+        page.get_by_label("Your key").fill(key)
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.locator("#list")).to_contain_text("Nothing here yet.")
+        assert page.evaluate("document.cookie") == ""
+        page.get_by_role("link", name="Sign out").click()
+        page.get_by_role("button", name="Sign out").click()
+        page.wait_for_url("**/sign-in")
+        page.goto("/")
+        page.wait_for_url("**/sign-in?next=%2F")
+        assert blocked == []
+        context.close()

@@ -18,9 +18,11 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from pipelines.verdict import VerdictName
+from service.audit_rows import AuditRow
 from service.connection import DatabaseError, database_url
 from service.database import AnalysisRow, Base, Database, NameTaken
 from service.ids import new_id
+from service.key_store import KeyRow
 from service.schemas import AnalysisStatus
 from service.settings import Settings, SettingsError
 from tests.postgres import Cluster
@@ -41,6 +43,7 @@ def row(n: int = 0, status: AnalysisStatus = "queued", **values: object) -> Anal
 
 
 async def test_the_migrations_make_exactly_the_models(url: URL) -> None:
+    assert KeyRow.metadata is AuditRow.metadata is Base.metadata
     await (await Database.open(url)).close()
     engine = create_engine(url.set(drivername="sqlite") if url.drivername.startswith("sqlite") else url)
     with engine.connect() as connection:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from service.app import create_app
@@ -156,17 +157,17 @@ def test_a_service_starts_without_its_store_and_says_so(serve: Serve, stored: Se
         assert upload(client, clip, wait_s=60).json()["status"] == "succeeded"
 
 
-def test_two_services_share_what_one_has_judged(stored: Settings, clip: Path, postgres: Cluster, tmp_path: Path) -> None:
-    shared = {"database_url": postgres.create(), "store_url": stored.store_url}
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-    with serving(tmp_path / "one", replica="one", **shared) as a, serving(tmp_path / "two", replica="two", **shared) as b:
-        first, second = a.client, b.client
-        path = upload(first, clip, wait_s=60).headers["Location"]
-        assert until(second, path, "succeeded")["result"] == first.get(path).json()["result"]
+def test_two_services_share_what_one_has_judged(serve: Serve, stored: Settings, clip: Path, postgres: Cluster, tmp_path: Path) -> None:
+    database_url = postgres.create()
+    with (
+        serving(tmp_path, database_url=database_url, store_url=stored.store_url, replica="first") as first,
+        serve(stored.model_copy(update={"database_url": SecretStr(database_url), "replica": "second"})) as second,
+    ):
+        path = upload(first.client, clip, wait_s=60).headers["Location"]
+        assert until(second, path, "succeeded")["result"] == first.client.get(path).json()["result"]
         assert second.get(f"{path}/media").content == clip.read_bytes()
         assert second.delete(path).status_code == 204
-        assert_problem(first.get(f"{path}/media"), 404, "analysis-not-found")
+        assert_problem(first.client.get(f"{path}/media"), 404, "analysis-not-found")
 
 
 async def test_a_store_that_cannot_be_is_refused_at_the_start(settings: Settings) -> None:
