@@ -21,7 +21,7 @@ from fastapi.routing import APIRoute
 from pipelines.analysis import Model, load_model
 from pipelines.engine import Engines
 from pipelines.load import LoadController, LoadTargets
-from service import __version__, analyses, asyncapi, dashboard, evidence, health, metrics, problems, streams, websocket
+from service import __version__, analyses, asyncapi, dashboard, direct_uploads, evidence, health, metrics, problems, streams, websocket
 from service.boundary import Boundary
 from service.connection import database_url
 from service.database import Database
@@ -30,6 +30,7 @@ from service.jobs import Jobs
 from service.live_source import Cameras
 from service.media_sandbox import MediaSandbox
 from service.problems import ServiceError
+from service.recipe import recipe
 from service.rooms import ServiceRooms
 from service.settings import Settings
 from service.storage import Storage
@@ -110,7 +111,7 @@ async def open_rooms(settings: Settings, model: Model | None = None, witness: Wi
         drain = Drain(settings.drain_notice_s)
         # uvicorn would close WebSockets before their clients have heard the end.
         drain.when_leaving(partial(live.drain, SHUTDOWN_GRACE_S))
-        yield ServiceRooms(settings, database, storage, jobs, sandbox, engines, live, witness, drain)
+        yield ServiceRooms(settings, database, storage, jobs, sandbox, engines, live, witness, drain, recipe(settings, model))
 
 
 def openapi_document() -> dict[str, Any]:
@@ -187,7 +188,7 @@ def _application(settings: Settings, rooms: Callable[[], AbstractAsyncContextMan
     )
     problems.install(app)
     app.add_middleware(Boundary, settings=settings, witness=witness)
-    for router in (analyses.router, evidence.router, health.router, metrics.router, asyncapi.router, streams.router):
+    for router in (analyses.router, direct_uploads.router, evidence.router, health.router, metrics.router, asyncapi.router, streams.router):
         app.include_router(router)
     dashboard.install(app)
     return app

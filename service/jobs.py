@@ -21,6 +21,7 @@ from pipelines.errors import AnalysisCancelled, PipelineError
 from pipelines.media import Reader
 from service.database import AnalysisRow, Database
 from service.problems import DiskFull, ServiceError, StoreUnavailable, internal_problem, problem_of
+from service.recipe import recipe
 from service.report import crop_images
 from service.schemas import AnalysisResult, Problem, timeline
 from service.settings import Settings
@@ -69,6 +70,7 @@ class Jobs:
         self._database = database
         self._storage = storage
         self._model = model
+        self._recipe = recipe(settings, model)
         self._read = read
         self._witness = witness
         self._live: dict[str, _Live] = {}
@@ -181,7 +183,8 @@ class Jobs:
         try:
             result = await loop.run_in_executor(self._threads, self._judge, row, live, _publisher(loop, live))
             score = result.score
-            await self._database.move(row.id, "running", "succeeded", verdict=result.verdict, sentence=result.sentence, p=score.p)
+            facts = {"verdict": result.verdict, "sentence": result.sentence, "p": score.p, "recipe": self._recipe}
+            await self._database.move(row.id, "running", "succeeded", **facts)
             log.info("analysis_succeeded", analysis=row.id, verdict=result.verdict, p=score.p)
         except AnalysisCancelled:
             if self.draining:

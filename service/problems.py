@@ -92,10 +92,28 @@ class UnsupportedContentType(ServiceError):
     status = 415
 
 
-class UrlImportNotSupported(ServiceError):
-    slug = "url-import-not-supported"
-    title = "Media cannot be imported from a URL yet"
+class ImportFailed(ServiceError):
+    slug = "import-failed"
+    title = "The URL gives no media"
     status = 422
+
+
+class ImportTooSlow(ServiceError):
+    slug = "import-too-slow"
+    title = "The URL did not give its media in time"
+    status = 504
+
+
+class NoDirectUploads(ServiceError):
+    slug = "no-direct-uploads"
+    title = "This service has no store that takes uploads"
+    status = 409
+
+
+class UnknownUpload(ServiceError):
+    slug = "upload-not-found"
+    title = "There is no such upload"
+    status = 404
 
 
 class MalformedUpload(ServiceError):
@@ -112,7 +130,7 @@ class BadCursor(ServiceError):
 
 class IdempotencyKeyReused(ServiceError):
     slug = "idempotency-key-reused"
-    title = "The Idempotency-Key was used with another upload"
+    title = "The Idempotency-Key was used with other media"
     status = 422
 
 

@@ -33,6 +33,8 @@ class ServiceRooms:
     streams: Streams
     witness: Witness
     drain: Drain
+    recipe: str
+    """What results are made with here (`recipe.py`)."""
 
 
 def _rooms(request: Request) -> ServiceRooms:
