@@ -36,11 +36,12 @@ async def admit(request: Request, rooms: ServiceRooms, wish: Wish) -> AnalysisRo
                 return earlier
             if wish.dedupe and (same := await rooms.database.finished(arrived.sha256, rooms.recipe)):
                 return same
+            external_id = _bounded(arrived.external_id)
             media = await _probe(arrived, rooms)
         row = AnalysisRow(
             id=analysis_id,
             status="queued",
-            external_id=_bounded(arrived.external_id),
+            external_id=external_id,
             filename=basename(arrived.filename),
             media_type=_media_type(media),
             size_bytes=arrived.size_bytes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from hypothesis.errors import FlakyStrategyDefinition
 from schemathesis import Case, CheckFunction, Response
+from schemathesis.core.failures import FailureGroup
 from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
@@ -63,7 +66,9 @@ def test_every_documented_refusal_is_a_problem() -> None:
 
 # Bytes that a schema lets through need not be a video, and are refused for that.
 NOT_OURS: list[CheckFunction] = [positive_data_acceptance]
-BRIEF = settings(max_examples=25, database=None, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+BRIEF = settings(
+    max_examples=25, deadline=None, database=None, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+)
 
 
 def test_random_requests_get_only_documented_answers(client: httpx.Client, clip: Path) -> None:
@@ -92,6 +97,7 @@ def test_whatever_is_done_in_a_row_is_answered_as_documented(client: httpx.Clien
     media = clip.read_bytes()
     made: set[str] = set()
     asked: dict[str, set[int]] = {}
+    failures: list[str] = []
 
     class Walk(schemathesis.openapi.from_url(f"{client.base_url}/openapi.json").as_state_machine()):  # type: ignore[misc]  # made at run time
         def before_call(self, case: Case[Any]) -> None:
@@ -105,9 +111,17 @@ def test_whatever_is_done_in_a_row_is_answered_as_documented(client: httpx.Clien
                 made.add(response.json()["id"])
 
         def validate_response(self, response: Response, case: Case[Any], additional_checks: object = None, **kwargs: object) -> None:
-            case.validate_response(response, excluded_checks=NOT_OURS, transport_kwargs=kwargs)
+            try:
+                case.validate_response(response, excluded_checks=NOT_OURS, transport_kwargs=kwargs)
+            except FailureGroup as failure:
+                failures.append(str(failure))
+                raise
 
-    Walk.run(settings=settings(BRIEF, max_examples=25, stateful_step_count=10))
+    for _ in range(3):
+        # A service that works meanwhile does not answer twice alike, which ends a run; what was found until then counts.
+        with suppress(FlakyStrategyDefinition):
+            Walk.run(settings=settings(BRIEF, derandomize=False, max_examples=8, stateful_step_count=10))
+    assert failures == []
     assert made, "no step made an analysis"
     reached = {label for label, statuses in asked.items() if "{analysis_id}" in label and min(statuses) < 400}
     assert len(reached) > 2, asked
