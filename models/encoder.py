@@ -63,6 +63,7 @@ class HighPass(nn.Module):
     """Three fixed residuals of luma, clamped: what is left when what a camera would predict is taken away."""
 
     kernels: Tensor
+    luma: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,11 +72,13 @@ class HighPass(nn.Module):
         laplace = torch.zeros(5, 5)
         laplace[1:4, 1:4] = torch.tensor([[-1.0, 2.0, -1.0], [2.0, -4.0, 2.0], [-1.0, 2.0, -1.0]]) / 4
         self.register_buffer("kernels", torch.stack([across, across.T, laplace]).unsqueeze(1), persistent=False)
+        # Beside the net: a constant made in `forward` is a copy from the host, and a CUDA graph takes none.
+        self.register_buffer("luma", torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, rgb: Tensor) -> Tensor:
         """(N, 3, S, S) in [-1, 1] -> (N, 3, S, S) in [-1, 1]; residuals beyond 24 grey levels are edges, not noise, and saturate."""
-        luma = (rgb * rgb.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
-        return (conv2d(luma, self.kernels, padding=2) * (127.5 / 24)).clamp(-1, 1)
+        grey = (rgb * self.luma).sum(1, keepdim=True)
+        return (conv2d(grey, self.kernels, padding=2) * (127.5 / 24)).clamp(-1, 1)
 
 
 class Block(nn.Module):

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.graphs import capture
 from models.rows import expect_mask, expect_shape
 from models.temporal import TemporalHead, TemporalOutput, TemporalState
 
@@ -139,7 +140,7 @@ class TemporalSlots:
             kernel = self._kernel()
             if kernel is None:
                 index = rows.to(self.state.h.device)
-                outputs, after = self._step(x, self.state.gather(index), dt, mask)
+                outputs, after = self._step(x, self.state.gather(index), dt.to(index.device), mask)
                 for whole, part in zip(self.state, after, strict=True):
                     whole.index_copy_(0, index, part)
                 return outputs
@@ -188,17 +189,6 @@ class TemporalSlots:
         batched = TemporalOutput(*(part.unsqueeze(0) for part in outputs))
         kernel.step_slots(self.head, x.unsqueeze(0), dt.unsqueeze(0), mask, rows.to(device), self.state, batched)
         return outputs
-
-
-def capture(launch: Callable[[], None], device: torch.device) -> Callable[[], object]:
-    """`launch`, once done and recorded: what comes back does the same to the same memory, as one CUDA graph."""
-    with torch.cuda.device(device):
-        launch()  # compiles, which must not happen while recording
-        torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            launch()
-    return graph.replay
 
 
 class _CapturedStep:

@@ -6,6 +6,7 @@ its content alone, and whatever it refers to (playlists, concat lists, external 
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import pkgutil
@@ -34,7 +35,7 @@ from pipelines.errors import (
     UnsupportedMedia,
     UrlNotAllowed,
 )
-from pipelines.media import Limits
+from pipelines.media import Limits, RtspTransport
 
 Source = str | os.PathLike[str] | Readable
 
@@ -82,7 +83,15 @@ class Opened:
         self.closing.close()
 
 
-def open_source(source: Source, limits: Limits, *, hwaccel: str | None = None, live: bool = False, known_as: str | None = None) -> Opened:
+def open_source(
+    source: Source,
+    limits: Limits,
+    *,
+    hwaccel: str | None = None,
+    live: bool = False,
+    transport: RtspTransport = "tcp",
+    known_as: str | None = None,
+) -> Opened:
     """Open `source` and choose its largest video stream; messages call it `known_as`. A URL may be said to be `live`; RTSP is.
 
     Raises:
@@ -93,7 +102,7 @@ def open_source(source: Source, limits: Limits, *, hwaccel: str | None = None, l
         if isinstance(source, str | os.PathLike) and "://" in os.fspath(source):
             url = os.fspath(source)
             name, filmed = _shown(url), live or url.lower().startswith("rtsp")
-            options = _url_options(url, limits)
+            options = _url_options(url, limits, transport)
         elif isinstance(source, str | os.PathLike):
             path = Path(source)
             name = path.name
@@ -117,7 +126,7 @@ def open_source(source: Source, limits: Limits, *, hwaccel: str | None = None, l
     raise AssertionError("ExitStack swallows nothing")
 
 
-def _url_options(url: str, limits: Limits) -> dict[str, str]:
+def _url_options(url: str, limits: Limits, transport: RtspTransport) -> dict[str, str]:
     """What FFmpeg may open for `url`, and how long it may take (research/streaming.md section 2.1 and row 31)."""
     parts = urlsplit(url)
     wait_us = str(int(limits.read_timeout_s * 1e6))
@@ -133,13 +142,16 @@ def _url_options(url: str, limits: Limits) -> dict[str, str]:
                 "timeout": wait_us,
             }
         case "rtsp" | "rtsps":
+            encrypted = parts.scheme.lower() == "rtsps"
             return {
-                # Over UDP a lost packet is a lost picture, and FFmpeg does not say so.
-                "rtsp_transport": "tcp",
+                # Over UDP a lost packet is a lost picture, and FFmpeg does not say so: for who asks for it, and where nothing is secret.
+                "rtsp_transport": "tcp" if encrypted else transport,
+                # Datagrams of that host and port alone, since anybody can send some; and FFmpeg then connects, which `net_gate.py` needs.
+                "rtsp_flags": "filter_src",
                 # With sound beside it, FFmpeg moves the picture's stamps at every sender report.
                 "allowed_media_types": "video",
                 # Without rtsp itself: the server is asked by the demuxer, and a redirect (302) would be opened by name.
-                "protocol_whitelist": "rtp,udp,tcp" + (",tls,httpproxy" if parts.scheme.lower() == "rtsps" else ""),
+                "protocol_whitelist": "rtp,udp,tcp" + (",tls,httpproxy" if encrypted else ""),
                 "format_whitelist": f"rtsp,rtp,sdp,{FORMATS}",
                 "timeout": wait_us,
                 "analyzeduration": "500000",
@@ -172,6 +184,11 @@ def _open_container(
             raise _refused_format(None, name, error) from None
         if isinstance(error, av.error.ArgumentError) and isinstance(what, str) and what.lower().startswith("rtsp"):
             raise UrlNotAllowed(f"{name} leads elsewhere, and is not followed.", expected="a stream", got="a redirect") from None
+        if isinstance(error, OSError) and error.errno == errno.EPROTONOSUPPORT:
+            said = options.get("rtsp_transport", "")
+            raise SourceRefused(
+                f"{name} does not send over {said.upper()}.", expected="a camera that does", got="461 Unsupported transport"
+            ) from None
         kind = SourceRefused if isinstance(error, PERMANENT) else SourceUnreachable
         raise kind(f"{name} cannot be reached.", expected="a URL that answers with a video", got=plain(error)) from None
 

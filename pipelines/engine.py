@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
 
+from models.buckets import BUCKETS
 from pipelines.errors import EngineClosed, ModelFailed, Overloaded
 from pipelines.inference import Impression, Inference, Look
 from pipelines.load import LoadController
@@ -89,6 +90,8 @@ class Engine:
         self._window_s = (0.0 if on_cpu else WINDOW_S) if window_s is None else window_s
         # Whoever came first on a CPU would wait for rows that gain nothing from its company.
         self._rows = 1 if on_cpu and not self._window_s else BATCH_ROWS
+        # The largest first: the smaller ones' graphs then find their memory there.
+        self._warm_rows = (1,) if on_cpu else (BATCH_ROWS, *reversed(BUCKETS))
         self._now, self._most = now, seats
         # The engine's thread alone spends CPU time in the nets.
         self.clock = StageClock(time.thread_time, total=spent)
@@ -100,7 +103,7 @@ class Engine:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def __enter__(self) -> Self:
-        self._inference.warm_up()
+        self._inference.warm_up(self._warm_rows)
         self._thread.start()
         return self
 

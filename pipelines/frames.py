@@ -22,7 +22,7 @@ from pipelines.containers import Opened, Source, open_source
 from pipelines.decoding import Decoder
 from pipelines.errors import DecodeError, MediaTooLarge, NoTimestamps, SourceError
 from pipelines.image_pool import ImagePool, Pool
-from pipelines.media import BREAKS, DAMAGE, Frame, FrameCounts, FrameFlag, Limits, MediaInfo, MediaWarning
+from pipelines.media import BREAKS, DAMAGE, Frame, FrameCounts, FrameFlag, Limits, MediaInfo, MediaWarning, RtspTransport
 from pipelines.pictures import Converter, is_partial
 from pipelines.placing import Placing, Seen
 from pipelines.sampling import Sampler
@@ -331,6 +331,7 @@ def read_frames(
     closely: Collection[int] | None = None,
     hwaccel: str | None = None,
     live: bool = False,
+    transport: RtspTransport = "tcp",
     clock: MediaClock | None = None,
     name: str | None = None,
     now: Callable[[], float] = time.monotonic,
@@ -345,6 +346,7 @@ def read_frames(
             `()` for a first look at an archive, 8 times faster, then the stamps (`pts - shift`) of those worth a second (`triage.py`).
         hwaccel: hardware to decode with (`cuda`), where there is any; `media.decode_backend` says what it came to.
         live: a URL's media is being filmed, so that each picture is wanted at once and the end is a disconnection; always so for RTSP.
+        transport: how an rtsp:// camera is to send; rtsps:// is always one connection.
         clock: of an earlier session of the same camera, so that the outage between becomes a real dt.
         name: what to call the source in messages; its own name without directories or credentials if None.
         now: the monotonic clock by which live packets arrive, in seconds; it bridges sessions, the model never sees it.
@@ -355,7 +357,7 @@ def read_frames(
         SourceError: it cannot be opened as video; see the tree in `errors.py`.
     """
     limits = limits or Limits()
-    opened = open_source(source, limits, hwaccel=hwaccel, live=live, known_as=name)
+    opened = open_source(source, limits, hwaccel=hwaccel, live=live, transport=transport, known_as=name)
     try:
         frames = FrameSource(
             opened, hz=hz, limits=limits, closely=closely, clock=clock or MediaClock(), now=now, pulse=pulse, pool=pool or ImagePool()

@@ -1,11 +1,13 @@
 """Inference: looks at faces in, what the nets make of them out. Owns a Model and the slab of its memories; passive, for one thread.
 
-An Analysis of its own asks it directly; the Engine asks it for all of its streams together. A row's result is the same either way.
+An Analysis of its own asks it directly; the Engine asks it for all of its streams together. A row's result is the same either way, on a GPU
+as far as `models/buckets.py` says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.encoder import EncoderOutput
 from models.slots import TemporalSlots
 from models.temporal import TemporalState
 from pipelines.errors import ModelFailed
@@ -88,8 +89,6 @@ class Inference:
         self.model = model
         self.clock = clock or StageClock()
         self._slots = TemporalSlots(model.temporal, capacity, step=model.step)
-        self._fits: int | None = None
-        """Crops that the GPU's memory had room for when it had none for more."""
 
     def __len__(self) -> int:
         """Faces that are remembered."""
@@ -129,19 +128,15 @@ class Inference:
         """
         if not looks:
             return []
-        try:
+        with _failures():
             with self.clock.stage("encoder"):
-                seen = self._seen(np.stack([look.crop for look in looks]))
+                seen = self.model.eye(np.stack([look.crop for look in looks]))
             # Before anything is remembered: after a failure everybody else of the batch is tried again.
             if not bool(torch.isfinite(seen.logit).all() and torch.isfinite(seen.embedding).all()):
                 raise FloatingPointError("not a number")
             familiar = [i for i, distance in enumerate(seen.distance.tolist()) if self.model.calibrator.familiar(distance)]
             with self.clock.stage("memory"):
                 remembered = self._remembered(seen.embedding, looks, familiar)
-        except Exception as error:  # whatever a net raises is a failure of its batch, and of nobody else
-            raise ModelFailed(
-                "The nets failed on a picture.", expected="a score", got=f"{type(error).__name__}: {str(error)[:200]}"
-            ) from error
         artefacts, embeddings = seen.logit.tolist(), seen.embedding.cpu().numpy()
         heat = torch.sigmoid(seen.blend_map[:, 1]).mul(255).round().to(torch.uint8).cpu().numpy()
         return [Impression(artefacts[i], embeddings[i : i + 1], heat[i], remembered.get(i)) for i in range(len(looks))]
@@ -155,39 +150,42 @@ class Inference:
                 return [error]
         return [outcome for look in looks for outcome in self.judge_each([look])]
 
-    def warm_up(self) -> None:
-        """Judge a grey picture and forget it: what is compiled, captured or allocated at first use is so before anyone waits for it."""
+    def warm_up(self, rows: Sequence[int] = (1,)) -> None:
+        """Judge grey pictures, so many at a time, and forget them: what is compiled, captured or allocated at first use is so before
+        anyone waits for it.
+
+        Raises:
+            ModelFailed: the nets cannot judge.
+        """
         px = self.model.encoder.dims.crop_px
         grey = np.full((px, px, 3), 128, dtype=np.uint8)
-        slot = self.acquire()
-        try:
-            self.judge([Look(grey, slot, float("inf"))])
-            self.model.detector.find(grey)
-            self.model.detector.refine(grey, np.array([[0, 0, px, px]], dtype=np.float32))
-        finally:
-            self.release(slot)
-
-    def _seen(self, crops: NDArray[np.uint8]) -> EncoderOutput:
-        """All crops through the eye, in as many pieces as the GPU's memory asks for."""
-        step = min(self._fits or len(crops), len(crops))
-        parts: list[EncoderOutput] = []
-        at = 0
-        while at < len(crops):
+        for n in rows:
+            slots = [self.acquire() for _ in range(min(n, self._slots.capacity))]
             try:
-                parts.append(self.model.eye(crops[at : at + step]))
-                at += step
-            except torch.cuda.OutOfMemoryError:
-                if step == 1:
-                    raise
-                step = self._fits = step // 2
-                torch.cuda.empty_cache()
-        return parts[0] if len(parts) == 1 else EncoderOutput(*(torch.cat(part) for part in zip(*parts, strict=True)))
+                self.judge([Look(grey, slot, float("inf")) for slot in slots])
+                with _failures():  # the memories once more: they are not asked where grey is like no face
+                    embeddings = torch.zeros((len(slots), self.model.temporal.inputs), device=self.model.device)
+                    self._slots.step(embeddings, slots, torch.full((len(slots), 1), float("inf")))
+            finally:
+                for slot in slots:
+                    self.release(slot)
+        self.model.detector.find(grey)
+        self.model.detector.refine(grey, np.array([[0, 0, px, px]], dtype=np.float32))
 
     def _remembered(self, embeddings: Tensor, looks: Sequence[Look], chosen: list[int]) -> dict[int, Remembered]:
         """One batched step of the memories over the `chosen` looks, each with its own dt."""
         if not chosen:
             return {}
         dt = torch.tensor([[looks[i].dt] for i in chosen], dtype=torch.float32)
-        output = self._slots.step(embeddings[chosen], [looks[i].slot for i in chosen], dt.to(self.model.device))
+        output = self._slots.step(embeddings[chosen], [looks[i].slot for i in chosen], dt)
         logits, surprises, tau = output.logit.tolist(), output.surprise.tolist(), output.tau.cpu().numpy()
         return {i: Remembered(logits[row], surprises[row], tau[row]) for row, i in enumerate(chosen)}
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """Whatever a net raises is a failure of its batch, and of nobody else."""
+    try:
+        yield
+    except Exception as error:
+        raise ModelFailed("The nets failed on a picture.", expected="a score", got=f"{type(error).__name__}: {str(error)[:200]}") from error

@@ -19,6 +19,8 @@ from pipelines.time_report import Provenance, TimeReport
 FrameFlag = Literal["no_pts", "duplicate", "discontinuity", "gap", "corrupt", "tainted", "partial", "sparse"]
 """`sparse`: a key picture of a group that nobody wanted; what was filmed between it and the next was left out on purpose."""
 Image = NDArray[np.uint8]
+RtspTransport = Literal["tcp", "udp"]
+"""What a camera's pictures come in: within the connection, in order and whole, or as datagrams, some of which are lost."""
 
 DAMAGE: frozenset[FrameFlag] = frozenset({"corrupt", "tainted", "partial"})
 """Flags of a picture that is not what the camera filmed: shown, but never judged."""

@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from pipelines.errors import UnsupportedMedia
 from pipelines.media import MediaInfo
 from service.arrivals import Arrived, Wish, arrive, digest_of_wish, read_elsewhere
+from service.auth import Caller
 from service.database import AnalysisRow, now
 from service.ids import new_id
 from service.problems import IdempotencyKeyReused, MalformedUpload, StoreUnavailable
@@ -23,23 +24,24 @@ MAX_EXTERNAL_ID = 200
 log = structlog.get_logger()
 
 
-async def admit(request: Request, rooms: ServiceRooms, wish: Wish) -> AnalysisRow:
+async def admit(request: Request, rooms: ServiceRooms, caller: Caller, wish: Wish) -> AnalysisRow:
     """Store, probe and queue. Whatever goes wrong, and a client that goes away, leaves neither file nor row."""
     elsewhere = await read_elsewhere(request, rooms.settings)
-    if elsewhere is not None and (earlier := await _earlier(digest_of_wish(elsewhere), rooms, wish)):
+    if elsewhere is not None and (earlier := await _earlier(digest_of_wish(elsewhere), rooms, caller, wish)):
         return earlier
-    analysis_id = new_id()
+    analysis_id, tenant = new_id(), caller.tenant
     kept = False
     try:
         async with arrive(request, elsewhere, analysis_id, rooms, wish) as arrived:
-            if earlier := await _earlier(arrived.request_sha256, rooms, wish):
+            if earlier := await _earlier(arrived.request_sha256, rooms, caller, wish):
                 return earlier
-            if wish.dedupe and (same := await rooms.database.finished(arrived.sha256, rooms.recipe)):
+            if wish.dedupe and (same := await rooms.database.finished(tenant, arrived.sha256, rooms.recipe)):
                 return same
             external_id = _bounded(arrived.external_id)
             media = await _probe(arrived, rooms)
         row = AnalysisRow(
             id=analysis_id,
+            tenant=tenant,
             status="queued",
             external_id=external_id,
             filename=basename(arrived.filename),
@@ -49,23 +51,25 @@ async def admit(request: Request, rooms: ServiceRooms, wish: Wish) -> AnalysisRo
             source_url=arrived.source_url,
             idempotency_key=wish.idempotency_key,
             request_sha256=arrived.request_sha256,
+            priority=wish.priority,
             created_at=now(),
         )
         try:
             await rooms.database.add(row)
         except IntegrityError:
             # Two uploads with one key ran side by side, and the other was first.
-            if (earlier := await _earlier(arrived.request_sha256, rooms, wish)) is None:
+            if (earlier := await _earlier(arrived.request_sha256, rooms, caller, wish)) is None:
                 raise
             return earlier
         kept = True
+        await rooms.audit.write(tenant, caller.key_id, "analysis.created", row.id)
     finally:
         if not kept:
             await _forget(analysis_id, rooms)
     if isinstance(elsewhere, FromUpload):
         await _consume(str(elsewhere.upload), rooms)
     log.info("analysis_queued", analysis=row.id, size_bytes=row.size_bytes, sha256=row.sha256, source_url=row.source_url)
-    rooms.jobs.submit()
+    await rooms.jobs.submit(row)
     return row
 
 
@@ -80,14 +84,14 @@ async def _probe(arrived: Arrived, rooms: ServiceRooms) -> MediaInfo:
         raise UnsupportedMedia(error.detail, expected=error.expected, got=got) from error
 
 
-async def _earlier(request_sha256: str, rooms: ServiceRooms, wish: Wish) -> AnalysisRow | None:
+async def _earlier(request_sha256: str, rooms: ServiceRooms, caller: Caller, wish: Wish) -> AnalysisRow | None:
     """The analysis that this key belongs to already.
 
     Raises:
         IdempotencyKeyReused: it belongs to one of something else.
     """
     key = wish.idempotency_key
-    if key is None or (earlier := await rooms.database.by_idempotency_key(key)) is None:
+    if key is None or (earlier := await rooms.database.by_idempotency_key(caller.tenant, key)) is None:
         return None
     if (earlier.request_sha256 or earlier.sha256) != request_sha256:
         raise IdempotencyKeyReused(

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import hashlib
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Annotated, Any
 from urllib.parse import urlencode
-from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -19,10 +16,11 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pipelines.verdict import VerdictName
 from service.admission import admit
 from service.arrivals import Wish
+from service.auth import Known
+from service.cursors import read_cursor, write_cursor
 from service.database import AnalysisRow
 from service.problems import (
     AlreadyEnded,
-    BadCursor,
     NotStopped,
     documented,
 )
@@ -82,6 +80,7 @@ async def create_analysis(
     request: Request,
     response: Response,
     rooms: Rooms,
+    caller: Known,
     external_id: Annotated[
         str | None, Query(max_length=200, description="Your own name for a raw body; a form has a field for it.")
     ] = None,
@@ -89,6 +88,7 @@ async def create_analysis(
     dedupe: Annotated[
         bool, Query(description="Answer with the finished analysis of the same bytes, if one was made in the same way.")
     ] = False,
+    priority: Annotated[int, Query(ge=0, le=9, description="Of two that wait, the lower number goes first.")] = 5,
     idempotency_key: Annotated[
         str | None,
         Header(min_length=1, max_length=255, description="The same key with the same bytes, URL or upload gives the same analysis."),
@@ -101,7 +101,7 @@ async def create_analysis(
     the media is: `url`, fetched before the answer, or `upload`. What cannot be a video is refused here, with a problem that says what came;
     nothing of it is kept.
     """
-    row = await admit(request, rooms, Wish(external_id, filename, idempotency_key, dedupe))
+    row = await admit(request, rooms, caller, Wish(external_id, filename, idempotency_key, dedupe, priority))
     wait_s = _wait_s(prefer)
     if wait_s is not None and not row.ended:
         applied = min(wait_s, rooms.settings.max_wait_s)
@@ -117,6 +117,7 @@ async def list_analyses(
     request: Request,
     response: Response,
     rooms: Rooms,
+    caller: Known,
     cursor: Annotated[str | None, Query(max_length=200, description="`next` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 25,
     verdict: Annotated[VerdictName | None, Query(description="Only these.")] = None,
@@ -124,10 +125,10 @@ async def list_analyses(
     q: Annotated[str | None, Query(max_length=200, description="Part of the file name or of your external_id.")] = None,
 ) -> AnalysisPage:
     """Analyses, newest first, without their results."""
-    before = _read_cursor(cursor) if cursor else None
-    rows = await rooms.database.page(before=before, limit=limit + 1, status=status, verdict=verdict, text=q)
+    before = read_cursor(cursor) if cursor else None
+    rows = await rooms.database.page(before=before, limit=limit + 1, tenant=caller.tenant, status=status, verdict=verdict, text=q)
     items = [await shown(row, rooms, with_result=False) for row in rows[:limit]]
-    following = _cursor(rows[limit - 1].id) if len(rows) > limit else None
+    following = write_cursor(rows[limit - 1].id) if len(rows) > limit else None
     if following:
         query = urlencode({**request.query_params, "cursor": following})
         response.headers["Link"] = f'</v1/analyses?{query}>; rel="next"'
@@ -159,7 +160,7 @@ async def follow_analysis(
     status: AnalysisStatus | None = None
     async with aclosing(rooms.jobs.follow(row.id)) as updates:
         async for update in updates:
-            number = str(update.version)
+            number = str(update.number)
             if update.row.status != status:
                 status = update.row.status
                 yield ServerSentEvent(event="state", data=await shown(update.row, rooms, with_result=False), id=number)
@@ -170,20 +171,22 @@ async def follow_analysis(
 
 
 @router.post("/{analysis_id}/cancel", responses=documented(404, 409, 422, 503))
-async def cancel_analysis(row: Existing, rooms: Rooms) -> AnalysisOut:
+async def cancel_analysis(row: Existing, rooms: Rooms, caller: Known) -> AnalysisOut:
     """Stop a queued or running analysis, within one frame. Cancelling twice is no error; what has a result keeps it."""
     stopped = await _stop(row, rooms)
     if stopped is not None and stopped.status != "cancelled":
         raise AlreadyEnded(f"The analysis has {stopped.status}.", expected="a queued or running analysis", got=stopped.status)
+    await rooms.audit.write(caller.tenant, caller.key_id, "analysis.cancelled", row.id)
     return await shown(stopped or row, rooms)
 
 
 @router.delete("/{analysis_id}", status_code=204, responses=documented(404, 409, 422, 503))
-async def delete_analysis(row: Existing, rooms: Rooms) -> None:
+async def delete_analysis(row: Existing, rooms: Rooms, caller: Known) -> None:
     """Remove an analysis, its media and its evidence; a running one is stopped first."""
     await _stop(row, rooms)
     # In this order: whoever is told 503 can ask again.
     await asyncio.to_thread(rooms.storage.remove, row.id)
+    await rooms.audit.write(caller.tenant, caller.key_id, "analysis.deleted", row.id)
     await rooms.database.remove(row.id)
 
 
@@ -192,7 +195,7 @@ async def shown(row: AnalysisRow, rooms: ServiceRooms, *, with_result: bool = Tr
     result = None
     if with_result and row.status == "succeeded":
         result = await rooms.storage.read_result(row.id)
-    progress = rooms.jobs.progress(row.id) if row.status == "running" else None
+    progress = rooms.jobs.progress(row)
     return AnalysisOut(
         id=row.id,
         external_id=row.external_id,
@@ -241,17 +244,6 @@ def _wait_s(prefer: str | None) -> float | None:
     """N of `wait=N` in a Prefer header; a preference that cannot be understood is ignored, as RFC 7240 section 2 says."""
     match = re.search(r'(?:^|[,;\s])wait\s*=\s*"?(\d{1,9})"?\s*(?:$|[,;])', prefer or "", re.IGNORECASE)
     return float(match[1]) if match else None
-
-
-def _cursor(analysis_id: str) -> str:
-    return base64.urlsafe_b64encode(UUID(analysis_id).bytes).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str) -> str:
-    try:
-        return str(UUID(bytes=base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))))
-    except (ValueError, binascii.Error) as error:
-        raise BadCursor("The cursor is damaged.", expected="`next` of an earlier page, unchanged", got=cursor) from error
 
 
 def _links(row: AnalysisRow) -> dict[str, str]:

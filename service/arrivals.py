@@ -36,6 +36,7 @@ class Wish:
     filename: str | None = None
     idempotency_key: str | None = None
     dedupe: bool = False
+    priority: int = 5
 
 
 @dataclass(frozen=True, slots=True)

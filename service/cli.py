@@ -19,8 +19,10 @@ from rich.panel import Panel
 
 from models.errors import Refusal
 from service import __version__
+from service.cli_device import Device
 from service.cli_evaluate import evaluate_command
 from service.cli_export import export_command
+from service.cli_keys import keys_app
 from service.cli_output import INTERRUPTED, check_writable, write_file
 from service.cli_train import train_app
 from service.cli_watch import watch_command
@@ -41,6 +43,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(train_app, name="train")
+app.add_typer(keys_app, name="keys")
 app.command("evaluate")(evaluate_command)
 app.command("export")(export_command)
 app.command("watch")(watch_command)
@@ -74,7 +77,7 @@ def detect(
     explain: Annotated[Path | None, typer.Option(help="Write a picture of why: the most suspicious face, moment by moment (.png).")] = None,
     report: Annotated[Path | None, typer.Option(help="Write one self-contained page (.html).")] = None,
     hz: Annotated[str, typer.Option(help="Looks for each second of media, or `all` for every frame.")] = "12",
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where the nets run.")] = "auto",
+    device: Device = "auto",
     weights: Annotated[Path | None, typer.Option(help="Another checkpoint than the shipped one.")] = None,
     triage: Annotated[bool, typer.Option("--triage", help="Key pictures first, closely only where they show a face.")] = False,
     hwaccel: Annotated[Literal["cuda"] | None, typer.Option(help="Decode on this hardware, where there is any.")] = None,

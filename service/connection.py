@@ -53,6 +53,12 @@ def database_url(settings: Settings) -> URL:
     return url.set(drivername="postgresql+psycopg")
 
 
+def jobs_url(settings: Settings) -> URL:
+    """Where work is kept: a file of its own beside the rows, or a schema of its own in the same PostgreSQL. SettingsError as above."""
+    url = database_url(settings)
+    return url if settings.database_url is not None else URL.create("sqlite", database=str(settings.data_dir / "jobs.db"))
+
+
 async def open_engine(url: URL) -> AsyncEngine:
     """Connect, and create or migrate the schema.
 
@@ -61,7 +67,8 @@ async def open_engine(url: URL) -> AsyncEngine:
     """
     sqlite = url.get_backend_name() == "sqlite"
     # The other end of a pooled connection may have restarted meanwhile; a file has no other end.
-    engine = create_async_engine(url, pool_pre_ping=not sqlite)
+    # What goes into rows (a camera's password) is not for logs.
+    engine = create_async_engine(url, pool_pre_ping=not sqlite, hide_parameters=True)
     if sqlite:
         event.listen(engine.sync_engine, "connect", _prepare)
     where = url.render_as_string(hide_password=True)

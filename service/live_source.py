@@ -18,7 +18,7 @@ from typing import Final, Literal
 
 from pipelines.clock import Mark
 from pipelines.errors import DecodeError, PipelineError, SourceRefused, SourceSilent, SourceUnreachable
-from pipelines.media import Frame, Limits
+from pipelines.media import Frame, Limits, RtspTransport
 from service.backoff import OpenLimiter, full_jitter
 from service.media_sandbox import MediaSandbox, SandboxedFrames
 from service.picture_source import PictureSource, SourceState
@@ -42,12 +42,19 @@ class Cameras:
         limits: what a camera may ask of this machine, but for how long: it does not end.
         silent_s: seconds without a picture, at opening and later, after which a connection is given up for a new one.
         give_up_s: seconds without a picture after which there is no going on; None never gives up.
+        transport: how rtsp:// cameras are to send.
     """
 
     def __init__(
-        self, sandbox: MediaSandbox, *, limits: Limits | None = None, silent_s: float = SILENT_S, give_up_s: float | None = None
+        self,
+        sandbox: MediaSandbox,
+        *,
+        limits: Limits | None = None,
+        silent_s: float = SILENT_S,
+        give_up_s: float | None = None,
+        transport: RtspTransport = "tcp",
     ) -> None:
-        self._sandbox, self._silent_s, self._give_up_s = sandbox, silent_s, give_up_s
+        self._sandbox, self._silent_s, self._give_up_s, self._transport = sandbox, silent_s, give_up_s, transport
         self._limits = replace(
             limits or Limits(),
             open_timeout_s=silent_s,
@@ -60,8 +67,8 @@ class Cameras:
         )
         self._opens = OpenLimiter()
 
-    def open(self, url: str, rate: Callable[[], float]) -> PictureSource:
-        """The source of `url`, which looks as often as `rate` says.
+    def open(self, url: str, rate: Callable[[], float], *, forever: bool = False) -> PictureSource:
+        """The source of `url`, which looks as often as `rate` says; one that is to last `forever` never gives up.
 
         Raises:
             UrlNotAllowed, UnsupportedMedia: it may not be opened; one whose host is not known now may be later.
@@ -69,7 +76,14 @@ class Cameras:
         with suppress(SourceUnreachable):
             self._sandbox.policy.admit(url)
         return LiveSource(
-            url, rate, sandbox=self._sandbox, limits=self._limits, silent_s=self._silent_s, give_up_s=self._give_up_s, opens=self._opens
+            url,
+            rate,
+            sandbox=self._sandbox,
+            limits=self._limits,
+            silent_s=self._silent_s,
+            give_up_s=None if forever else self._give_up_s,
+            transport=self._transport,
+            opens=self._opens,
         )
 
 
@@ -126,12 +140,14 @@ class LiveSource:
         limits: Limits,
         silent_s: float,
         give_up_s: float | None,
+        transport: RtspTransport,
         opens: OpenLimiter,
         now: Callable[[], float] = time.monotonic,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._url, self._rate, self._sandbox, self._limits = url, rate, sandbox, limits
-        self._silent_s, self._give_up_s, self._opens, self._now, self._draw = silent_s, give_up_s, opens, now, draw
+        self._silent_s, self._give_up_s, self._transport = silent_s, give_up_s, transport
+        self._opens, self._now, self._draw = opens, now, draw
         self._stopped = threading.Event()
         self._mark: Mark | None = None
         self._failures = 0
@@ -192,7 +208,9 @@ class LiveSource:
                 tell(replace(running, state="stalled", code="stalled"))
 
         asked = self._rate()
-        with self._sandbox.read_frames(self._url, hz=asked, limits=self._limits, live=True, after=self._mark, idle=idle) as opened:
+        with self._sandbox.read_frames(
+            self._url, hz=asked, limits=self._limits, live=True, after=self._mark, idle=idle, transport=self._transport
+        ) as opened:
             running = SourceState("running", media=opened.media)
             frames = opened
             began_s = watch.last_s = self._now()

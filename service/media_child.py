@@ -203,6 +203,7 @@ class _Child:
             limits=request.limits,
             closely=request.closely,
             live=request.live,
+            transport=request.transport,
             clock=MediaClock(request.after),
             name=request.name,
             pulse=self._pulse,

@@ -66,7 +66,7 @@ def lock_up(request: Request, *, files: int) -> tuple[Started, int | None]:
     ):
         resource.setrlimit(what, (most, most))
     resource.setrlimit(resource.RLIMIT_CPU, (limits.max_cpu_s, limits.max_cpu_s + 1))
-    gate = None if local else lock_net(datagrams=False)
+    gate = None if local else lock_net()
     return Started(network_gone=network, files_gone=sealed and local, network_gated=gate is not None), gate
 
 

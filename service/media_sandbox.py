@@ -1,6 +1,6 @@
 """Untrusted media, decoded by somebody else: a path, URL or byte feed comes in, Frames go out, and what it does to its decoder stays there.
 
-Used by `jobs.py`, `admission.py` and the command line wherever `pipelines.frames` would be; `media_child.py` is the other side.
+Used by `judging.py`, `admission.py` and the command line wherever `pipelines.frames` would be; `media_child.py` is the other side.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from pipelines.errors import (
 )
 from pipelines.frames import read_frames
 from pipelines.image_pool import ImagePool
-from pipelines.media import Frame, FrameCounts, Limits, MediaInfo, MediaWarning, Reader
+from pipelines.media import Frame, FrameCounts, Limits, MediaInfo, MediaWarning, Reader, RtspTransport
 from pipelines.sampling import Sampler
 from pipelines.time_report import TimeReport
 from service.media_wire import (
@@ -143,6 +143,7 @@ class MediaSandbox:
         live: bool = False,
         after: Mark | None = None,
         idle: Callable[[], None] | None = None,
+        transport: RtspTransport = "tcp",
     ) -> SandboxedFrames:
         """As `pipelines.frames.read_frames`, in a child.
 
@@ -181,6 +182,7 @@ class MediaSandbox:
                 closely=None if closely is None else frozenset(closely),
                 live=live,
                 after=after,
+                transport=transport,
             )
             child = self._child(request, media)
             with ExitStack() as failed:
@@ -188,9 +190,10 @@ class MediaSandbox:
                 if pump is not None:
                     pump.start()
                 failed.pop_all()
-            return SandboxedFrames(
-                child, request, pump, None if target is None else partial(NetGate, target=target, policy=self.policy), idle
-            )
+            gated = None
+            if target is not None:
+                gated = partial(NetGate, target=target, policy=self.policy, datagrams=transport == "udp")
+            return SandboxedFrames(child, request, pump, gated, idle)
         raise AssertionError("ExitStack swallows nothing")
 
     @property
@@ -612,12 +615,13 @@ class SandboxedFrames:
             message = from_child.validate_json(packet)
         except ValidationError as error:
             raise DecoderCrashed("The decoder's answer makes no sense.", expected="a message", got=f"{len(packet)} bytes") from error
+        refused, gate = isinstance(message, Refused), self._gate
+        if gate is not None and gate.strayed and (refused or not gate.forgives):
+            raise UrlNotAllowed(
+                f"{self._request.name} leads elsewhere, and is not followed.", expected="the host that was named", got=gate.strayed
+            )
         if isinstance(message, Refused):
             self._raise_feed_error()
-            if self._gate is not None and (where := self._gate.strayed):
-                raise UrlNotAllowed(
-                    f"{self._request.name} leads elsewhere, and is not followed.", expected="the host that was named", got=where
-                )
             kind = REFUSALS.get(message.slug, DecodeError)
             raise kind(message.detail, expected=message.expected, got=message.got)
         return message

@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from pipelines.clock import Arrival, Mark
-from pipelines.media import Frame, FrameCounts, FrameFlag, Limits, MediaInfo, MediaWarning
+from pipelines.media import Frame, FrameCounts, FrameFlag, Limits, MediaInfo, MediaWarning, RtspTransport
 from pipelines.time_report import Provenance, TimeReport
 
 FRAME_SLOTS: Final = 4
@@ -53,6 +53,7 @@ class Request(Message):
     """The last picture of an earlier session of the same camera."""
     proxy: str | None = None
     """What the child is to take for an HTTP proxy."""
+    transport: RtspTransport = "tcp"
 
 
 class Started(Message):

@@ -2,8 +2,9 @@
 
 A server may answer that the stream is elsewhere, a playlist name other hosts, a decoder be taken over: a check before opening holds nobody.
 So the kernel asks us (seccomp's user notification): a connection is made here, to an address that `url_policy.py` looked up once, and put
-in the place of the child's own. What the child says in its arguments is compared, never used, and nothing else reaches a network. It costs
-nothing while media flows, and needs no rights, so it works in containers too. `lock_net` is the child's half, `NetGate` the parent's.
+in the place of the child's own. A socket for datagrams, where pictures come in them, is made here from the beginning, and connected here.
+What the child says in its arguments is compared, never used, and nothing else reaches a network. It costs nothing while media flows, and
+needs no rights, so it works in containers too. `lock_net` is the child's half, `NetGate` the parent's.
 
 The numbers are those of linux/seccomp.h, linux/filter.h, linux/audit.h and the kernel's tables of system calls.
 """
@@ -27,6 +28,10 @@ from service.url_proxy import UrlProxy
 PROXY: Final = ("192.0.2.1", 8080)
 """Where a child takes the proxy to be (RFC 5737: nobody is there); what has a name to prove, in a header or to TLS, goes through it."""
 
+LOWEST_PORT: Final = 1024
+"""Of RTP and RTCP; below it are the services of a host."""
+DATAGRAMS: Final = (0, socket.IPPROTO_UDP)
+
 SECCOMP: Final = {"x86_64": 317, "aarch64": 277}
 ARCH: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 CALLS: Final = {
@@ -47,7 +52,7 @@ LOAD, AND, IF_EQUAL, IF_AT_LEAST, RETURN = 0x20, 0x54, 0x15, 0x35, 0x06
 ALLOW, ASK, REFUSE, KILL = 0x7FFF0000, 0x7FC00000, 0x00050000 | errno.EACCES, 0x80000000
 NUMBER_AT, ARCH_AT, ARGUMENTS_AT = 0, 4, 16
 RECEIVE, ANSWER, ADD_DESCRIPTOR = 0xC0502100, 0xC0182101, 0x40182103
-IN_PLACE, GO_ON = 1, 1
+IN_PLACE: Final = 1
 NOTICE: Final = struct.Struct("=QIIiIQ6Q")  # id, pid, flags; number, architecture, instruction, arguments
 VERDICT: Final = struct.Struct("=QqiI")
 PLACED: Final = struct.Struct("=QIIII")
@@ -61,8 +66,9 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("code", ctypes.c_char_p))
 
 
-def lock_net(*, datagrams: bool) -> int | None:
-    """From now on the kernel asks before this process connects; returns the descriptor at which it asks, None where it cannot.
+def lock_net() -> int | None:
+    """From now on the kernel asks before this process connects, or has a socket that is not TCP's; returns the descriptor at which it asks,
+    None where it cannot.
 
     For a process of one thread that may gain no rights (PR_SET_NO_NEW_PRIVS); `lock_sending` follows once the descriptor is handed over.
     """
@@ -74,20 +80,18 @@ def lock_net(*, datagrams: bool) -> int | None:
     for name in NEVER:
         code += _when(calls.get(name), [(RETURN, 0, 0, REFUSE)])
     code += _when(calls["connect"], ask)
-    kinds = (socket.SOCK_STREAM, socket.SOCK_DGRAM) if datagrams else (socket.SOCK_STREAM,)
-    protocols = (0, socket.IPPROTO_TCP, *((socket.IPPROTO_UDP,) if datagrams else ()))
     code += _when(
         calls["socket"],
         [
             *_unless(0, (socket.AF_INET, socket.AF_INET6), ask),
-            *_unless(1, kinds, ask, mask=0xF),
-            *_unless(2, protocols, ask),
+            *_unless(1, (socket.SOCK_STREAM,), ask, mask=0xF),
+            *_unless(2, (0, socket.IPPROTO_TCP), ask),
             (RETURN, 0, 0, ALLOW),
         ],
     )
-    # An address beside what is sent; with MSG_FASTOPEN, TCP connects as it sends.
-    to = [*_unless(3, (0,), [(RETURN, 0, 0, REFUSE)], mask=socket.MSG_FASTOPEN), *ask] if datagrams else [(RETURN, 0, 0, REFUSE)]
-    code += _when(calls["sendto"], [*_unless(4, (0,), to), *_unless(4, (0,), to, high=True), (RETURN, 0, 0, ALLOW)])
+    # An address beside what is sent: a datagram goes there, and with MSG_FASTOPEN TCP connects as it sends.
+    no = [(RETURN, 0, 0, REFUSE)]
+    code += _when(calls["sendto"], [*_unless(4, (0,), no), *_unless(4, (0,), no, high=True), (RETURN, 0, 0, ALLOW)])
     return _install(machine, code, NEW_LISTENER)
 
 
@@ -142,12 +146,19 @@ class NetGate:
         listener: what `lock_net` gave; closed with this.
         target: where it may go.
         policy: says whether it may go where a playlist leads.
+        datagrams: whether it may exchange them with the target's host.
     """
 
-    def __init__(self, listener: int, *, target: Target, policy: UrlPolicy) -> None:
+    def __init__(self, listener: int, *, target: Target, policy: UrlPolicy, datagrams: bool = False) -> None:
         self._listener, self._proxy = listener, UrlProxy(policy, target)
         self._where = (str(target.addresses[0]), target.port)
         self._proxied = target.scheme != "rtsp"
+        self.forgives = self._proxied
+        """Whether a child that asked to stray may go on: one segment of a playlist elsewhere is no reason to doubt the rest. A camera may
+        not: where it names another host for its datagrams, FFmpeg goes on, and takes them from anybody."""
+        self._kinds = () if self._proxied or not datagrams else (socket.SOCK_DGRAM,)
+        self._datagrams: dict[int, socket.socket] = {}
+        """By the child's descriptor: our hold on what it was given. One that it has closed is kept until it has another of that number."""
         self._calls = {number: name for name, number in CALLS[platform.machine()].items()}
         self._strayed = ""
 
@@ -163,14 +174,15 @@ class NetGate:
     def answer(self) -> None:
         """Answer one question; there is one when `fileno` can be read."""
         notice = bytearray(NOTICE.size)
-        with suppress(FileNotFoundError):  # it died while it asked
+        # It died while it asked, or asked for what cannot be done; then it waits in vain, and is ended as silent.
+        with suppress(OSError):
             fcntl.ioctl(self._listener, RECEIVE, notice)
             number, pid, _, call, _, _, *arguments = NOTICE.unpack(notice)
             match self._calls.get(call):
                 case "connect":
                     self._connect(number, arguments[0], self._address(pid, arguments[1], arguments[2]))
-                case "sendto":
-                    self._send(number, self._address(pid, arguments[4], arguments[5]))
+                case "socket" if self._is_datagrams(*arguments[:3]):
+                    self._give(number, arguments[0])
                 case _:
                     # With an address in the URL nobody looks up a name, unless he was sent to one.
                     self._refuse(number, "another host, by its name")
@@ -178,23 +190,39 @@ class NetGate:
     def close(self) -> None:
         """Answer no more; whatever the child asks then fails."""
         os.close(self._listener)
+        for ours in self._datagrams.values():
+            ours.close()
 
     def _connect(self, number: int, descriptor: int, address: tuple[str, int] | None) -> None:
-        if address == PROXY and self._proxied:
-            ours, theirs = socket.socketpair()
+        ours = self._datagrams.get(descriptor)
+        if ours is not None and address is not None and address[0] == self._where[0] and address[1] >= LOWEST_PORT:
+            self._say(number, -ours.connect_ex(address))
+        elif address == PROXY and self._proxied:
+            near, theirs = socket.socketpair()
             self._place(number, descriptor, theirs, 0)
-            self._proxy(ours)
+            self._proxy(near)
         elif address == self._where and not self._proxied:
             made = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             self._place(number, descriptor, made, made.connect_ex(address))
         else:
             self._refuse(number, f"{address[0]}:{address[1]}" if address else "nowhere")
 
-    def _send(self, number: int, address: tuple[str, int] | None) -> None:
-        if address is not None and address[0] == self._where[0]:
-            self._say(number, 0, GO_ON)
-        else:
-            self._refuse(number, f"{address[0]}:{address[1]} by UDP" if address else "nowhere")
+    def _is_datagrams(self, family: int, kind: int, protocol: int) -> bool:
+        return family in (socket.AF_INET, socket.AF_INET6) and kind & 0xF in self._kinds and protocol in DATAGRAMS
+
+    def _give(self, number: int, family: int) -> None:
+        """Let the child have a socket for datagrams, which we can connect, and nobody else."""
+        made = socket.socket(family, socket.SOCK_DGRAM)
+        place = bytearray(PLACED.pack(number, 0, made.fileno(), 0, os.O_CLOEXEC))
+        try:
+            descriptor = fcntl.ioctl(self._listener, ADD_DESCRIPTOR, place)
+        except OSError:
+            made.close()
+            raise
+        if (before := self._datagrams.pop(descriptor, None)) is not None:
+            before.close()
+        self._datagrams[descriptor] = made
+        self._say(number, 0, value=descriptor)
 
     def _place(self, number: int, descriptor: int, made: socket.socket, outcome: int) -> None:
         """Put `made` in the place of the child's own socket, whose connecting has come to `outcome` (an errno: it may be under way)."""
@@ -206,8 +234,8 @@ class NetGate:
         self._strayed = self._strayed or where
         self._say(number, -errno.EACCES)
 
-    def _say(self, number: int, error: int, flags: int = 0) -> None:
-        fcntl.ioctl(self._listener, ANSWER, VERDICT.pack(number, 0, error, flags))
+    def _say(self, number: int, error: int, *, value: int = 0) -> None:
+        fcntl.ioctl(self._listener, ANSWER, VERDICT.pack(number, value, error, 0))
 
     def _address(self, pid: int, at: int, length: int) -> tuple[str, int] | None:
         """The address that lies in the child's memory; None for what is no internet address, or cannot be read."""

@@ -58,20 +58,22 @@ class ObjectNotFound(ServiceError):
 class Objects:
     """One directory, or all names of a bucket below one prefix."""
 
-    def __init__(self, store: ObjectStore, directory: Path | None = None, signer: S3Store | None = None) -> None:
+    def __init__(self, store: ObjectStore, directory: Path | None = None, *, shared: bool = True, signer: S3Store | None = None) -> None:
         self._store = store
         self._directory = directory
         self._signer = signer
+        self.is_own = not shared
+        """Whether nobody else keeps objects here."""
 
     @classmethod
-    def in_directory(cls, directory: Path) -> Self:
-        """Objects as files below `directory`, which is made."""
+    def in_directory(cls, directory: Path, *, shared: bool = False) -> Self:
+        """Objects as files below `directory`, which is made; `shared` if other processes keep theirs there."""
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return cls(LocalStore(directory), directory)
+        return cls(LocalStore(directory), directory, shared=shared)
 
     @classmethod
-    def at_url(cls, url: str, *, public_endpoint: str | None = None) -> Self:
-        """Objects below `url`; endpoint, region and credentials are the usual AWS variables.
+    def at_url(cls, url: str, area: str | None = None, *, public_endpoint: str | None = None) -> Self:
+        """Objects below `url`, or below one area there; endpoint, region and credentials are the usual AWS variables.
 
         Args:
             url: s3://bucket or s3://bucket/prefix.
@@ -85,20 +87,16 @@ class Objects:
         # obstore reads every AWS variable but this one, once it is given any option of its client.
         insecure = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true", "yes")
         client: ClientConfig = {**CLIENT, "allow_http": insecure}
+        where = url if area is None else f"{url.rstrip('/')}/{area}"
         try:
-            store = S3Store.from_url(url, client_options=client, retry_config=RETRY)
+            store = S3Store.from_url(where, client_options=client, retry_config=RETRY)
             if public_endpoint is None:
                 return cls(store, signer=store)
             # The key is what `endpoint` is short for, which panics in obstore 0.12.
             config = cast("S3Config", {"aws_endpoint": public_endpoint})
-            return cls(store, signer=S3Store.from_url(url, client_options=client, config=config))
+            return cls(store, signer=S3Store.from_url(where, client_options=client, config=config))
         except BaseError as error:
             raise BadStoreUrl("The store cannot be used.", expected="AWS variables that make sense", got=_first_line(error)) from error
-
-    @property
-    def is_own(self) -> bool:
-        """Whether nobody else keeps objects here."""
-        return self._directory is not None
 
     def file(self, name: str) -> Path | None:
         """Where an object lies as a file of this machine; None when it does not."""
@@ -172,13 +170,13 @@ class Objects:
         with _told(name):
             return obstore.sign(self._signer, "PUT", name, timedelta(seconds=seconds))
 
-    def groups(self, area: str) -> list[str]:
-        """The parts that follow `area` in the names that begin with it.
+    def groups(self, area: str | None = None) -> list[str]:
+        """The first part of every name that has several, or of those in one area the part that follows it.
 
         Raises:
             StoreUnavailable: nobody knows now.
         """
-        with _told(area):
+        with _told(area or "every name"):
             return [prefix.rpartition("/")[2] for prefix in obstore.list_with_delimiter(self._store, area)["common_prefixes"]]
 
     def names(self, group: str) -> Mapping[str, int]:
@@ -210,7 +208,8 @@ class Objects:
         if self._directory is None:
             self.remove(*self.names(group))
         elif (directory := self._directory / group).is_dir():
-            shutil.rmtree(directory)
+            # Whoever still works on it may write meanwhile; what is then left, no row knows.
+            shutil.rmtree(directory, ignore_errors=True)
 
     def check(self) -> None:
         """Make sure that the store answers.

@@ -134,6 +134,15 @@ class Outbox:
         self._forget_old()
         return sent.message
 
+    def take_event(self) -> Event | None:
+        """The next event itself, for whoever listens in this process: it is neither numbered nor kept. None if nothing waits."""
+        self._moved_at = self._now()
+        if not self._waiting:
+            return None
+        first = self._waiting.popleft()
+        self._waiting_bytes -= first.size
+        return first.event
+
     def ack(self, event_seq: int) -> None:
         """Events up to this one are not wanted again."""
         while self._sent and self._sent[0].event_seq <= event_seq:

@@ -26,6 +26,7 @@ STATUS_OF_SLUG = {
     "cancelled": 409,
     "unwritable-output": 507,
     "bad-weights": 500,
+    "device-missing": 500,
     "cannot-compile": 500,
     "overloaded": 503,
 }
@@ -130,8 +131,32 @@ class BadCursor(ServiceError):
 
 class IdempotencyKeyReused(ServiceError):
     slug = "idempotency-key-reused"
-    title = "The Idempotency-Key was used with other media"
+    title = "The Idempotency-Key was used with another request"
     status = 422
+
+
+class UnknownFeed(ServiceError):
+    slug = "feed-not-found"
+    title = "There is no such feed"
+    status = 404
+
+
+class UnknownAlert(ServiceError):
+    slug = "alert-not-found"
+    title = "There is no such alert, or no such evidence of it"
+    status = 404
+
+
+class FeedElsewhere(ServiceError):
+    slug = "feed-elsewhere"
+    title = "Another replica watches this feed"
+    status = 409
+
+
+class TooManyFeeds(ServiceError):
+    slug = "too-many-feeds"
+    title = "There are as many feeds as there may be"
+    status = 409
 
 
 class DiskFull(ServiceError):
@@ -180,6 +205,12 @@ class NotReady(ServiceError):
     slug = "not-ready"
     title = "The service cannot take work now"
     status = 503
+
+
+class GaveUp(ServiceError):
+    slug = "gave-up"
+    title = "The analysis was begun several times and never came further"
+    status = 500
 
 
 def problem_of(error: Refusal, *, instance: str | None = None, request_id: str | None = None) -> Problem:
@@ -271,12 +302,19 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
         status=422,
         detail=f"{len(faults)} field(s) of the request are invalid.",
         expected="what /openapi.json describes",
-        got="; ".join(f"{'/'.join(map(str, fault['loc']))}: {fault['input']!r:.80}" for fault in faults),
+        got="; ".join(f"{'/'.join(map(str, fault['loc']))}: {_echo(fault['input']):.80}" for fault in faults),
         errors=[ProblemError(pointer="/" + "/".join(map(str, fault["loc"])), detail=fault["msg"]) for fault in faults],
         instance=request.url.path,
         request_id=_id(request),
     )
     return problem_response(problem)
+
+
+def _echo(given: object) -> str:
+    """What came, as it may be repeated: a URL, and whatever may hold one, can have a password in it."""
+    if isinstance(given, dict | list):
+        return "an object" if isinstance(given, dict) else "a list"
+    return "a URL" if isinstance(given, str) and (":/" in given or "@" in given) else repr(given)
 
 
 async def _disconnected(request: Request, error: Exception) -> JSONResponse:

@@ -1,4 +1,4 @@
-"""What a result is made with besides the media: settings and a model come in, a digest goes out. Used by `jobs.py` and `admission.py`."""
+"""What a result is made with besides media: settings and a model come in, a digest goes out. Used by `judging.py` and `admission.py`."""
 
 from __future__ import annotations
 

@@ -9,11 +9,16 @@ from uuid import UUID
 from fastapi import Depends, Request
 
 from pipelines.engine import Engines
+from service.audit_rows import AuditRows
+from service.auth import Known
 from service.database import AnalysisRow, Database
 from service.drain import Drain
+from service.feed_keeper import Feeds
 from service.jobs import Jobs
+from service.key_store import KeyStore
 from service.media_sandbox import MediaSandbox
 from service.problems import NoResultYet, UnknownAnalysis
+from service.quota import Quota
 from service.settings import Settings
 from service.storage import Storage
 from service.streams import Streams
@@ -26,11 +31,15 @@ class ServiceRooms:
 
     settings: Settings
     database: Database
+    keys: KeyStore
+    quota: Quota
+    audit: AuditRows
     storage: Storage
     jobs: Jobs
     sandbox: MediaSandbox
     engines: Engines
     streams: Streams
+    feeds: Feeds
     witness: Witness
     drain: Drain
     recipe: str
@@ -44,9 +53,10 @@ def _rooms(request: Request) -> ServiceRooms:
 Rooms = Annotated[ServiceRooms, Depends(_rooms)]
 
 
-async def _existing(analysis_id: UUID, rooms: Rooms) -> AnalysisRow:
+async def _existing(analysis_id: UUID, rooms: Rooms, caller: Known) -> AnalysisRow:
     row = await rooms.database.get(str(analysis_id))
-    if row is None:
+    # Of another tenant: not even that it exists is told.
+    if row is None or row.tenant != caller.tenant:
         raise UnknownAnalysis(
             f"No analysis has the id {analysis_id}.", expected="the id of an analysis that was not deleted", got=str(analysis_id)
         )

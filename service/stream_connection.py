@@ -144,8 +144,8 @@ class Connection:
         while True:
             try:
                 message = await self._heard()
-                # What was on its way when the connection broke comes again over the next: the session has told from where.
-                if not session.over and not taken_over.is_set():
+                # Media on its way when the connection broke comes again over the next: the session has told from where.
+                if not session.over and not (isinstance(message, bytes) and taken_over.is_set()):
                     self._take(session, message)
             except Refusal as error:
                 session.abort("failed", error)

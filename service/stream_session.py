@@ -121,7 +121,7 @@ class Session:
                 mode=self.mode,
                 pace=self.pace,
                 hz=self._hz,
-                threshold=probability(model.calibrator.track_logit),
+                threshold=self.threshold,
                 model=ModelOut.of(model.info),
                 limits=StreamLimits(
                     message_bytes=MESSAGE_BYTES,
@@ -151,6 +151,13 @@ class Session:
         if not self.outbox.crowded:
             self._room.set()
         return message
+
+    def next_event(self) -> Event | None:
+        """What was told next, for whoever listens in this process instead of over a connection."""
+        event = self.outbox.take_event()
+        if not self.outbox.crowded:
+            self._room.set()
+        return event
 
     def take(self, header: MediaHeader, payload: memoryview) -> None:
         """Media came.
@@ -220,6 +227,11 @@ class Session:
     def over(self) -> bool:
         """Whether its end is told, or soon will be: what still comes is of no use."""
         return self._aborted
+
+    @property
+    def threshold(self) -> float:
+        """The model's own."""
+        return probability(self._live.model.calibrator.track_logit)
 
     @property
     def error(self) -> Refusal | None:

@@ -17,11 +17,12 @@ from fastapi import APIRouter, Depends, WebSocket
 
 from pipelines.engine import Engines
 from pipelines.errors import Overloaded
-from pipelines.live import LiveStream
 from pipelines.media import Reader
+from service.auth import Known
 from service.media_feed import MediaFeed
 from service.picture_source import FedPictures, OpenCamera, PictureSource
 from service.problems import problem_of, problem_response
+from service.seating import RETRY_S, take_seat
 from service.settings import Settings
 from service.stream_connection import Connection
 from service.stream_errors import PullNotSupported, StreamDraining, UnknownSession
@@ -33,7 +34,6 @@ SPARE_CONNECTIONS: Final = 256
 """Beyond one for each stream: of clients that have not said yet what they want. More are refused before their handshake."""
 MAX_ENDED: Final = 32
 """Sessions that ended and can still be asked for what was not heard; each keeps 4 MiB of events at most."""
-RETRY_S: Final = 5.0
 
 log = structlog.get_logger()
 router = APIRouter()
@@ -42,7 +42,22 @@ router = APIRouter()
 @dataclass(slots=True)
 class _Kept:
     session: Session
+    tenant: str
     life: asyncio.Task[None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Door:
+    """What a tenant's connection sees of all streams; see `stream_connection.Door`."""
+
+    streams: Streams
+    tenant: str
+
+    async def begin(self, start: Start) -> Session:
+        return await self.streams.begin(start, self.tenant)
+
+    def find(self, resume: ResumeOf) -> Session:
+        return self.streams.find(resume, self.tenant)
 
 
 class Streams:
@@ -61,8 +76,8 @@ class Streams:
         self._connections: set[asyncio.Task[None]] = set()
         self._draining = False
 
-    async def serve(self, socket: WebSocket) -> None:
-        """One connection from its handshake to its close."""
+    async def serve(self, socket: WebSocket, tenant: str) -> None:
+        """One connection of `tenant`'s from its handshake to its close."""
         most = self._settings.streams.max_streams + SPARE_CONNECTIONS
         if len(self._connections) >= most:
             full = Overloaded("There are too many connections.", expected=f"at most {most}", got="one more", retry_after_s=RETRY_S)
@@ -73,12 +88,12 @@ class Streams:
         assert this is not None
         self._connections.add(this)
         try:
-            await Connection(socket, self, self._settings.streams.start_s).run()
+            await Connection(socket, _Door(self, tenant), self._settings.streams.start_s).run()
         finally:
             self._connections.discard(this)
 
-    async def begin(self, start: Start) -> Session:
-        """A new stream.
+    async def begin(self, start: Start, tenant: str) -> Session:
+        """A new stream of `tenant`'s.
 
         Raises:
             StreamDraining, Overloaded: not now.
@@ -86,14 +101,11 @@ class Streams:
         """
         terms, settings = self._settings.streams, self._settings
         self._check_running()
-        if self._engines.seated >= terms.max_streams:
-            most = f"at most {terms.max_streams} (UNDERCURRENT_STREAMS__MAX_STREAMS)"
-            raise Overloaded("There are as many streams as there may be.", expected=most, got="one more", retry_after_s=RETRY_S)
         mode = start.mode
         assert mode is not None
         pace: Pace = start.pace or ("every" if mode == "container" else "live")
         with ExitStack() as failed:
-            live = failed.enter_context(LiveStream(self._engines, patient=pace == "every"))
+            live = failed.enter_context(take_seat(self._engines, terms, patient=pace == "every"))
             session = Session(
                 mode, pace, live, terms, hz=settings.hz, media_s=settings.limits.max_duration_s, pixels=settings.limits.max_pixels
             )
@@ -101,18 +113,18 @@ class Streams:
             self._check_running()
             failed.pop_all()
         life = asyncio.create_task(session.begin(source, intake), name=f"stream-{session.id}")
-        self._kept[session.id] = _Kept(session, life)
+        self._kept[session.id] = _Kept(session, tenant, life)
         life.add_done_callback(lambda _: self._ended(session))
         return session
 
-    def find(self, resume: ResumeOf) -> Session:
+    def find(self, resume: ResumeOf, tenant: str) -> Session:
         """A stream to go on with.
 
         Raises:
-            UnknownSession: there is none of that name and token.
+            UnknownSession: `tenant` has none of that name and token.
         """
         kept = self._kept.get(resume.session_id)
-        if kept is None or not secrets.compare_digest(kept.session.token.encode(), resume.token.encode()):
+        if kept is None or kept.tenant != tenant or not secrets.compare_digest(kept.session.token.encode(), resume.token.encode()):
             raise UnknownSession("There is no such session.", expected="session_id and token of a `ready`", got=resume.session_id)
         return kept.session
 
@@ -175,6 +187,6 @@ def _streams(socket: WebSocket) -> Streams:
 
 
 @router.websocket(PATH)
-async def stream(socket: WebSocket, streams: Annotated[Streams, Depends(_streams)]) -> None:
+async def stream(socket: WebSocket, streams: Annotated[Streams, Depends(_streams)], caller: Known) -> None:
     """See /asyncapi.json."""
-    await streams.serve(socket)
+    await streams.serve(socket, caller.tenant)

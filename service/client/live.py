@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterable, Callable, Mapping
+from collections.abc import AsyncIterable, Callable
 from typing import Final, Literal, Self
 
 from pydantic import ValidationError
@@ -30,7 +30,7 @@ def connect(
     source: str | None = None,
     codec: Literal["jpeg", "webp"] | None = None,
     pace: Pace | None = None,
-    headers: Mapping[str, str] | None = None,
+    key: str | None = None,
     patience_s: float = PATIENCE_S,
 ) -> Live:
     """A stream to be opened with `async with`.
@@ -39,7 +39,7 @@ def connect(
         service: `http://host:port` or `ws://...`.
         mode: `container` (then `send`), `frames` of a `codec` (then `send_frame`), or `pull`: the service opens `source`.
         pace: see `stream_wire.Start`.
-        headers: sent with each handshake.
+        key: `uc_...`, where the service wants one.
         patience_s: how long to try for a place at a full service, and for a connection after each loss.
 
     Raises:
@@ -50,7 +50,7 @@ def connect(
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]["msg"]
         raise Misuse("There is no such stream.", expected="what `start` allows", got=fault) from error
-    return Live(Conversation(stream_url(service), start, dict(headers or {}), patience_s), mode)
+    return Live(Conversation(stream_url(service), start, {} if key is None else {"Authorization": f"Bearer {key}"}, patience_s), mode)
 
 
 class Live:

@@ -21,8 +21,10 @@ from tests.benchmarks import (
     bench_ablation,
     bench_attention,
     bench_card,
+    bench_crash,
     bench_decode,
     bench_edge,
+    bench_gpu,
     bench_latency,
     bench_length,
     bench_liquid,
@@ -31,6 +33,7 @@ from tests.benchmarks import (
     bench_pairs,
     bench_peers,
     bench_seconds,
+    bench_soak,
     bench_timeline,
     bench_walk,
     bench_xor,
@@ -47,6 +50,7 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "edge": bench_edge.run,
     "live": bench_live.run,
     "latency": bench_latency.run,
+    "soak": bench_soak.run,
     "attention": bench_attention.run,
     "length": bench_length.run,
     "day": bench_length.day,
@@ -55,10 +59,14 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "xor": bench_xor.run,
     "ablation": bench_ablation.run,
     "card": bench_card.run,
+    "gpu": bench_gpu.run,
     "liquid_gpu": bench_liquid_gpu.run,
     "pairs": bench_pairs.run,
+    "crash": bench_crash.run,
 }
-ON_REQUEST = frozenset({"seconds", "xor", "ablation", "card", "liquid_gpu", "pairs", "live", "latency", "attention", "length", "day"})
+ON_REQUEST = frozenset(
+    {"seconds", "xor", "ablation", "card", "gpu", "liquid_gpu", "pairs", "live", "latency", "soak", "attention", "length", "day", "crash"}
+)
 """They take half an hour or more, or are about a GPU; they run only when they are asked for by name."""
 
 

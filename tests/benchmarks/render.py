@@ -12,7 +12,7 @@ from rich.table import Table as RichTable
 from tests.benchmarks.bench_xor import PUBLISHED
 
 Rows = Sequence[dict[str, Any]]
-IN_README = ("walk", "peers", "timeline", "decode", "edge", "live", "latency", "attention", "length", "liquid", "seconds", "xor")
+IN_README = ("walk", "peers", "timeline", "decode", "edge", "live", "latency", "soak", "attention", "length", "liquid", "seconds", "xor")
 IN_MODEL_CARD = ("card", "ablation")
 TITLES = {
     "genuine": "Genuine deepfakes (tier `validation`), video level",
@@ -84,10 +84,14 @@ def tables(name: str, rows: Rows) -> list[Table]:
             return [_live(rows)]
         case "latency":
             return [_latency(rows)]
+        case "soak":
+            return [_soak(rows)]
         case "attention":
             return [_attention(rows)]
         case "length" | "day":
             return [_length(rows)]
+        case "crash":
+            return [_crash(rows)]
         case "liquid":
             return [_cells(rows), _streaming(rows)]
         case "seconds":
@@ -96,7 +100,7 @@ def tables(name: str, rows: Rows) -> list[Table]:
             return [_xor(rows)]
         case "ablation":
             return [_ablation(rows)]
-        case "liquid_gpu" | "card" | "pairs":
+        case "gpu" | "liquid_gpu" | "card" | "pairs":
             names = dict.fromkeys(row["table"] for row in rows)
             return [_as_it_is(TITLES.get(table, table), [row for row in rows if row["table"] == table]) for table in names]
     raise ValueError(f"there is no benchmark {name!r}")
@@ -166,6 +170,22 @@ def _latency(rows: Rows) -> Table:
     return Table("from a camera's picture to the client's score, ms, p50 / p95", ("streams", "looks a second each", *stages), tuple(cells))
 
 
+def _soak(rows: Rows) -> Table:
+    cells = [
+        (
+            f"{row['seconds']:.0f}",
+            f"{sum(row['faults'].values())} of {len(row['faults'])} kinds",
+            f"{sum(row['sessions'].values())} / {row['resumed']}",
+            f"{row['scores']:,} / {row['holes']}",
+            ", ".join(f"{n} {what}" for what, n in row["left"].items()),
+            f"{100 * row['memory_grew']:.1f} %",
+        )
+        for row in rows
+    ]
+    columns = ("seconds", "faults", "sessions / resumed", "scores / holes among events", "left behind", "memory grew")
+    return Table("four streams with faults", columns, tuple(cells))
+
+
 def _attention(rows: Rows) -> Table:
     cells = [
         (
@@ -199,6 +219,25 @@ def _length(rows: Rows) -> Table:
         "p moved by, most",
     )
     return Table("cost against length", columns, tuple(cells))
+
+
+def _crash(rows: Rows) -> Table:
+    cells = [
+        (
+            f"{row['store']}, {row['replicas']} replica{'s' if row['replicas'] > 1 else ''}",
+            str(row["kills"]),
+            f"{row['succeeded']} of {row['accepted']}",
+            str(row["ended_twice"]),
+            str(row["interrupted"]),
+            *(
+                "none" if row[key] is None else f"{row[key]:.1f}"
+                for key in ("lost_median_s", "lost_most_s", "goes_on_median_s", "goes_on_most_s")
+            ),
+        )
+        for row in rows
+    ]
+    columns = ("", "killed", "ended", "ended twice", "interrupted", "lost, s", "at most", "goes on after, s", "at most")
+    return Table("Services killed at random moments: what became of what they had accepted", columns, tuple(cells))
 
 
 def _for_readme(name: str, rows: Rows) -> list[Table]:

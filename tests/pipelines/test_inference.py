@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from models.encoder import EncoderOutput
+from models.buckets import BucketedEye
+from models.encoder import EncoderOutput, FaceEncoder
 from models.slots import SlotsFull
+from models.temporal import TemporalOutput, TemporalState
 from pipelines.analysis import Analysis
 from pipelines.errors import ModelFailed
 from pipelines.inference import Impression, Inference, Look, Seat
@@ -93,20 +96,43 @@ def test_what_is_not_a_number_is_a_failure_of_its_row(model: Model) -> None:
     assert isinstance(fine, Impression) and isinstance(failed, ModelFailed)
 
 
-def test_a_batch_that_does_not_fit_is_halved_until_it_does(model: Model) -> None:
+def test_a_batch_that_a_gpu_has_no_memory_for_is_judged_in_smaller_ones(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    forward = FaceEncoder.forward
+
+    def cramped(self: FaceEncoder, crops: Tensor) -> EncoderOutput:
+        sizes.append(len(crops))
+        if len(crops) > 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return forward(self, crops)
+
+    small, large = Inference(with_eye(model, BucketedEye(model.encoder))), Inference(model)
+    b = judged(large, [large.acquire() for _ in range(9)], CROPS[:9], float("inf"))
+    monkeypatch.setattr(FaceEncoder, "forward", cramped)
+    a = judged(small, [small.acquire() for _ in range(9)], CROPS[:9], float("inf"))
+    assert sizes == [16, 8, 4, 2, 2, 2, 2, 1], "it went on with what had fitted"
+    np.testing.assert_allclose([one.artefact for one in a], [one.artefact for one in b], atol=1e-4)
+    assert judged(small, [small.acquire() for _ in range(5)], CROPS[:5], float("inf")) and sizes[8:] == [2, 2, 1], "and begins with it"
+
+
+def test_it_warms_every_size_and_forgets(model: Model) -> None:
     sizes: list[int] = []
 
     def eye(crops: NDArray[np.uint8]) -> EncoderOutput:
         sizes.append(len(crops))
-        if len(crops) > 3:
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return model.eye(crops)
 
-    small, large = Inference(with_eye(model, eye)), Inference(model)
-    a, b = (judged(seat, [seat.acquire() for _ in range(9)], CROPS[:9], float("inf")) for seat in (small, large))
-    assert sizes == [9, 4, 2, 2, 2, 2, 1], "it went on with what had fitted"
-    assert [one.artefact for one in a] == [one.artefact for one in b]
-    assert judged(small, [small.acquire() for _ in range(5)], CROPS[:5], float("inf")) and sizes[7:] == [2, 2, 1], "and begins with it"
+    inference = Inference(with_eye(model, eye), capacity=6)
+    inference.warm_up((8, 4, 1))
+    assert sizes == [6, 4, 1] and len(inference) == 0
+
+    def step(x: Tensor, state: TemporalState, dt: Tensor, mask: Tensor | None) -> tuple[TemporalOutput, TemporalState]:
+        raise RuntimeError("no kernel image")
+
+    forgetful = dataclasses.replace(model)
+    object.__setattr__(forgetful, "step", step)
+    with pytest.raises(ModelFailed, match="no kernel image"):
+        Inference(forgetful).warm_up()
 
 
 def test_memories_are_bounded_and_come_back(model: Model) -> None:

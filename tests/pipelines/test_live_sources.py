@@ -325,7 +325,7 @@ def _closed_port() -> int:
         ("/nothing", "", "404"),
         ("/private", "", "401"),
         ("/private", "camera:wrongword", "401"),
-        ("/udp", "", "cannot be reached"),
+        ("/udp", "", "does not send over TCP"),
         ("closed", "camera:wrongword", "refused"),
     ],
 )

@@ -121,11 +121,19 @@ def stream_url(client: httpx.Client) -> str:
 
 
 @asynccontextmanager
-async def talk(client: httpx.Client, *, protocols: tuple[str, ...] = (SUBPROTOCOL,)) -> AsyncIterator[Talk]:
+async def talk(client: httpx.Client, *, protocols: tuple[str, ...] = (SUBPROTOCOL,), key: str | None = None) -> AsyncIterator[Talk]:
     """Connect to the service of `client`."""
     spoken = [Subprotocol(name) for name in protocols]
+    shown = {} if key is None else {"Authorization": f"Bearer {key}"}
     async with (
-        connect(stream_url(client), subprotocols=spoken or None, compression=None, max_size=None, open_timeout=60) as socket,
+        connect(
+            stream_url(client),
+            subprotocols=spoken or None,
+            additional_headers=shown,
+            compression=None,
+            max_size=None,
+            open_timeout=60,
+        ) as socket,
         Talk(socket) as it,
     ):
         yield it

@@ -3,69 +3,29 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
-from tests.service.conftest import upload
-from tests.support import require
-
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
-WAIT_MS = 30_000
+from service.settings import Settings
+from tests.service.browsing import WAIT_MS, Desk, chromium, desk_at, eventually
+from tests.service.conftest import Serve, upload
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    program = require("chromium")
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=str(program), args=FLAGS)
+    with chromium() as running:
         yield running
-        running.close()
-
-
-@dataclass
-class Desk:
-    """One open page and everything it complained about."""
-
-    page: Page
-    complaints: list[str] = field(default_factory=list)
 
 
 @pytest.fixture
 def desk(browser: Browser, client: httpx.Client) -> Iterator[Desk]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=str(client.base_url), reduced_motion="reduce")
-    context.set_default_timeout(WAIT_MS)
-    desk = Desk(context.new_page())
-
-    def on_console(message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
-            desk.complaints.append(message.text)
-
-    desk.page.on("console", on_console)
-    desk.page.on("pageerror", lambda error: desk.complaints.append(str(error)))
-    yield desk
-    context.close()
-
-
-def eventually(page: Page, expression: str) -> None:
-    """Wait until a JavaScript expression holds. (Playwright's own waiting compiles in the page, which the page's policy forbids.)"""
-    end = time.monotonic() + WAIT_MS / 1000
-    while not page.evaluate(expression):
-        assert time.monotonic() < end, f"never true: {expression}"
-        page.wait_for_timeout(30)
+    with desk_at(browser, str(client.base_url)) as desk:
+        yield desk
 
 
 PLAYHEAD = "Number(document.querySelector('svg.timeline').getAttribute('aria-valuenow'))"
@@ -198,3 +158,29 @@ def test_a_narrow_screen_scrolls_one_way_only(browser: Browser, judged: tuple[ht
     eventually(page, "document.querySelectorAll('svg.timeline path.score').length > 0")
     assert page.evaluate("document.documentElement.scrollWidth") == 400
     context.close()
+
+
+def test_whoever_has_no_key_signs_in(browser: Browser, serve: Serve, settings: Settings, capfd: pytest.CaptureFixture[str]) -> None:
+    with serve(settings.model_copy(update={"require_keys": True})) as client:
+        key = re.findall(r"shown this once: (\S+)", capfd.readouterr().out)[0]
+        context = browser.new_context(base_url=str(client.base_url), reduced_motion="reduce")
+        context.set_default_timeout(WAIT_MS)
+        page = context.new_page()
+        blocked: list[str] = []
+        page.on("console", lambda message: blocked.append(message.text) if "Content Security Policy" in message.text else None)
+        page.goto("/")
+        page.wait_for_url("**/sign-in?next=%2F")
+        page.get_by_label("Your key").fill("uc_wrong_key")
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("alert")).to_contain_text("not known")
+        page.get_by_label("Your key").fill(key)
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.locator("#list")).to_contain_text("Nothing here yet.")
+        assert page.evaluate("document.cookie") == ""
+        page.get_by_role("link", name="Sign out").click()
+        page.get_by_role("button", name="Sign out").click()
+        page.wait_for_url("**/sign-in")
+        page.goto("/")
+        page.wait_for_url("**/sign-in?next=%2F")
+        assert blocked == []
+        context.close()

@@ -9,19 +9,20 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_network
 from itertools import islice
 from pathlib import Path
+from typing import Self
 
 import pytest
 
-from pipelines.errors import PipelineError, SourceUnreachable, UrlNotAllowed
+from pipelines.errors import PipelineError, SourceRefused, SourceUnreachable, UrlNotAllowed
 from pipelines.frames import read_frames
-from pipelines.media import Frame, Limits
+from pipelines.media import Frame, Limits, RtspTransport
 from service.media_sandbox import MediaSandbox
 from service.media_wire import MAX_MESSAGE_BYTES
 from service.net_gate import NetGate
@@ -49,8 +50,8 @@ def camera() -> Iterator[RtspServer]:
         yield running
 
 
-def _first(sandbox: MediaSandbox, url: str, n: int = 10) -> list[Frame]:
-    with sandbox.read_frames(url, hz=None, limits=LIMITS) as frames:
+def _first(sandbox: MediaSandbox, url: str, n: int = 10, *, transport: RtspTransport = "tcp") -> list[Frame]:
+    with sandbox.read_frames(url, hz=None, limits=LIMITS, transport=transport) as frames:
         assert frames.started.network_gated
         return list(islice(frames, n))
 
@@ -65,13 +66,39 @@ def test_a_camera_is_watched_through_the_gate(sandbox: MediaSandbox, camera: Rts
     assert len(_first(sandbox, camera.url("/live").replace("127.0.0.1", "localhost"))) == 10
 
 
+def test_a_camera_is_watched_over_udp(sandbox: MediaSandbox, camera: RtspServer) -> None:
+    there = _first(sandbox, camera.url("/udp"), 60, transport="udp")
+    ticks = [(frame.pts - there[0].pts) * frame.time_base * 30 for frame in there]
+    assert {frame.provenance for frame in there} == {"rtp"} and all(tick.denominator == 1 for tick in ticks)
+    assert len(_first(sandbox, camera.url("/live").replace("127.0.0.1", "localhost"), transport="udp")) == 10
+    with pytest.raises(SourceRefused, match="does not send over TCP"):
+        _first(sandbox, camera.url("/udp"))
+
+
+TRANSPORTS: list[RtspTransport] = ["tcp", "udp"]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("names", ["127.0.0.1", "localhost", "127.0.0.2"])
-def test_a_redirect_to_another_camera_is_not_followed(sandbox: MediaSandbox, camera: RtspServer, names: str) -> None:
+def test_a_redirect_to_another_camera_is_not_followed(
+    sandbox: MediaSandbox, camera: RtspServer, names: str, transport: RtspTransport
+) -> None:
     where = camera.url("/live").replace("127.0.0.1", names)
     with Answering("302 Moved Temporarily", where) as stranger:
         with pytest.raises(UrlNotAllowed, match="leads elsewhere"):
-            _first(sandbox, stranger.url)
+            _first(sandbox, stranger.url, transport=transport)
         assert len(stranger.asked) == 1
+
+
+def test_a_camera_may_not_have_its_datagrams_sent_to_another_host(sandbox: MediaSandbox, camera: RtspServer) -> None:
+    def lies(said: bytes) -> bytes:
+        return said.replace(b";server_port=", b";source=127.0.0.2;server_port=")
+
+    with _Between(camera.port, lies) as door, pytest.raises(UrlNotAllowed, match="leads elsewhere") as refusal:
+        _first(sandbox, f"rtsp://127.0.0.1:{door.port}/live", transport="udp")
+    assert refusal.value.got.startswith("127.0.0.2:")
+    with _Between(camera.port, lambda said: said) as door:
+        assert len(_first(sandbox, f"rtsp://127.0.0.1:{door.port}/live", transport="udp")) == 10
 
 
 TRIES = """
@@ -101,6 +128,13 @@ def fast():
     ready[0].sendto(b"x", 0x20000000, there)  # TCP fast open: connects as it sends
 def messages():
     ready[1].sendmsg([b"x"], [], 0x20000000, there)
+def datagram(host, port):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.connect((host, port))
+        one.send(b"x")
+def addressed():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.sendto(b"x", there)
 def listens():
     ready[2].listen()
 def forks():
@@ -109,7 +143,9 @@ def forks():
 tries = {
     "connects": lambda: socket.create_connection(there, timeout=2).close(),
     "sends": sends, "fast": fast, "messages": messages, "listens": listens, "forks": forks,
-    "opens datagrams": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
+    "opens datagrams": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close(),
+    "sends datagrams": lambda: datagram(*there), "sends them to services": lambda: datagram(there[0], 53),
+    "sends them elsewhere": lambda: datagram("127.0.0.2", port), "sends them as addressed": addressed,
     "opens unix": lambda: socket.socket(socket.AF_UNIX, socket.SOCK_STREAM),
     "opens raw netlink": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
     "opens mptcp": lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262),
@@ -118,13 +154,18 @@ talk.send(",".join(name for name, what in tries.items() if can(what)).encode() o
 """
 
 
+@pytest.mark.parametrize("datagrams", [False, True])
 @pytest.mark.parametrize("named", [True, False])
-def test_a_process_behind_the_gate_has_no_other_way_out(named: bool) -> None:
+def test_a_process_behind_the_gate_has_no_other_way_out(named: bool, datagrams: bool) -> None:
     """A child that was taken over asks for whatever it likes; here, all the ways that the kernel has."""
-    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_server(("127.0.0.1", 0)) as hidden:
+    with ExitStack() as bound:
+        listener, hidden = (bound.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2))
         policy = UrlPolicy([ip_network("127.0.0.0/8")])
         target = policy.admit(f"rtsp://127.0.0.1:{listener.getsockname()[1]}/live")
         port = (listener if named else hidden).getsockname()[1]
+        heard, elsewhere = (bound.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(2))
+        heard.bind(("127.0.0.1", port))
+        elsewhere.bind(("127.0.0.2", port))
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours, theirs:
             command = [sys.executable, "-c", TRIES, str(theirs.fileno()), str(port)]
@@ -132,15 +173,17 @@ def test_a_process_behind_the_gate_has_no_other_way_out(named: bool) -> None:
                 theirs.close()
                 ours.settimeout(30)
                 _, descriptors, _, _ = socket.recv_fds(ours, MAX_MESSAGE_BYTES, 1)
-                gate = NetGate(descriptors[0], target=target, policy=policy)
+                gate = NetGate(descriptors[0], target=target, policy=policy, datagrams=datagrams)
                 answering = threading.Thread(target=_answer_all, args=(gate,))
                 answering.start()
                 could = ours.recv(4096).decode()
                 child.wait(10)
                 answering.join(10)
                 gate.close()
-    assert could == ("connects" if named else "nothing")
-    assert gate.strayed
+        assert could == (",".join(["connects"] * named + ["opens datagrams", "sends datagrams"] * datagrams) or "nothing")
+        assert gate.strayed
+        assert (select.select([heard], [], [], 0)[0] == [heard]) is datagrams
+        assert not select.select([elsewhere], [], [], 0)[0]
 
 
 def _answer_all(gate: NetGate) -> None:
@@ -284,16 +327,16 @@ def test_rtsps_is_watched_and_not_led_elsewhere(sandbox: MediaSandbox, camera: R
         _first(sandbox, f"rtsps://127.0.0.1:{door.port}/live")
 
 
-class _Tls:
-    """Puts TLS before a server on loopback, for one connection after another."""
+class _Between:
+    """Stands before a server on loopback, for one connection after another, and passes on what it says as `said` has it."""
 
-    def __init__(self, context: ssl.SSLContext, port: int) -> None:
-        self._context, self._behind = context, port
+    def __init__(self, port: int, said: Callable[[bytes], bytes] = lambda said: said) -> None:
+        self._behind, self._said = port, said
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._thread = threading.Thread(target=self._serve)
 
-    def __enter__(self) -> _Tls:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -306,22 +349,32 @@ class _Tls:
         with suppress(OSError):
             while True:
                 plain, _ = self._listener.accept()
-                with (
-                    suppress(OSError),
-                    self._context.wrap_socket(plain, server_side=True) as client,
-                    socket.create_connection(("127.0.0.1", self._behind)) as server,
-                ):
-                    back = threading.Thread(target=_copy, args=(server, client))
+                with suppress(OSError), self._met(plain) as client, socket.create_connection(("127.0.0.1", self._behind)) as server:
+                    back = threading.Thread(target=_copy, args=(server, client, self._said))
                     back.start()
                     _copy(client, server)
                     server.shutdown(socket.SHUT_RDWR)
                     back.join()
 
+    def _met(self, plain: socket.socket) -> socket.socket:
+        return plain
 
-def _copy(source: socket.socket, sink: socket.socket) -> None:
+
+class _Tls(_Between):
+    """Puts TLS before a server."""
+
+    def __init__(self, context: ssl.SSLContext, port: int) -> None:
+        super().__init__(port)
+        self._context = context
+
+    def _met(self, plain: socket.socket) -> socket.socket:
+        return self._context.wrap_socket(plain, server_side=True)
+
+
+def _copy(source: socket.socket, sink: socket.socket, said: Callable[[bytes], bytes] = lambda said: said) -> None:
     with suppress(OSError):
         while data := source.recv(65536):
-            sink.sendall(data)
+            sink.sendall(said(data))
 
 
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")

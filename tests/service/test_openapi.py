@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 import service
 from service.app import openapi_document
 from tests.service.conftest import upload
+from tests.service.processes import serving
 
 COMMITTED = Path(service.__file__).with_name("openapi.json")
 
@@ -71,10 +73,17 @@ BRIEF = settings(
 )
 
 
-def test_random_requests_get_only_documented_answers(client: httpx.Client, clip: Path) -> None:
+@pytest.fixture
+def apart(tmp_path: Path) -> Iterator[httpx.Client]:
+    """A service in a process of its own: hypothesis wants the randomness of this one for itself, and DBOS draws from it too."""
+    with serving(tmp_path) as service:
+        yield service.client
+
+
+def test_random_requests_get_only_documented_answers(apart: httpx.Client, clip: Path) -> None:
     """Schemathesis: no 5xx, and only the statuses, content types and bodies that the document promises."""
-    known = upload(client, clip, wait_s=60).json()["id"]
-    schema = schemathesis.openapi.from_url(f"{client.base_url}/openapi.json")
+    known = upload(apart, clip, wait_s=60).json()["id"]
+    schema = schemathesis.openapi.from_url(f"{apart.base_url}/openapi.json")
     asked: set[str] = set()
     for found in schema.get_all_operations():
         assert isinstance(found, Ok), found
@@ -92,14 +101,14 @@ def test_random_requests_get_only_documented_answers(client: httpx.Client, clip:
     assert asked == {f"{method.upper()} {path}" for path, method, _ in operations()}
 
 
-def test_whatever_is_done_in_a_row_is_answered_as_documented(client: httpx.Client, clip: Path) -> None:
+def test_whatever_is_done_in_a_row_is_answered_as_documented(apart: httpx.Client, clip: Path) -> None:
     """Schemathesis, stateful: what one answer names is asked for, listed, cancelled, removed and asked for again."""
     media = clip.read_bytes()
     made: set[str] = set()
     asked: dict[str, set[int]] = {}
     failures: list[str] = []
 
-    class Walk(schemathesis.openapi.from_url(f"{client.base_url}/openapi.json").as_state_machine()):  # type: ignore[misc]  # made at run time
+    class Walk(schemathesis.openapi.from_url(f"{apart.base_url}/openapi.json").as_state_machine()):  # type: ignore[misc]  # made at run time
         def before_call(self, case: Case[Any]) -> None:
             # No random bytes are a video.
             if case.operation.label == "POST /v1/analyses" and case.media_type in ("video/mp4", "application/octet-stream"):

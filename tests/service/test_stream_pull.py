@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import ip_network
 
 import httpx
 import pytest
 
+from pipelines.media import RtspTransport
 from service.settings import Settings
 from tests.rtsp import KEPT, RtspServer, rtsp_server
 from tests.service.conftest import Serve
@@ -22,16 +24,28 @@ def camera() -> Iterator[RtspServer]:
         yield running
 
 
+def _near(settings: Settings, transport: RtspTransport = "tcp") -> Settings:
+    """Of a service that may look at cameras of this machine, at every picture."""
+    terms = replace(settings.streams, rtsp_transport=transport)
+    return settings.model_copy(update={"camera_networks": (ip_network("127.0.0.0/8"),), "hz": 60.0, "streams": terms})
+
+
 @pytest.fixture
 def near(serve: Serve, settings: Settings) -> Iterator[httpx.Client]:
-    """A service that may look at cameras of this machine, at every picture."""
-    with serve(settings.model_copy(update={"camera_networks": (ip_network("127.0.0.0/8"),), "hz": 60.0})) as client:
+    with serve(_near(settings)) as client:
         yield client
 
 
-async def test_every_score_has_the_time_of_the_camera(near: httpx.Client, camera: RtspServer) -> None:
+@pytest.fixture(params=["tcp", "udp"])
+def either(serve: Serve, settings: Settings, request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
+    """The same, by each transport."""
+    with serve(_near(settings, request.param)) as client:
+        yield client
+
+
+async def test_every_score_has_the_time_of_the_camera(either: httpx.Client, camera: RtspServer) -> None:
     left = Left()
-    async with talk(near) as it:
+    async with talk(either) as it:
         await it.say("start", mode="pull", url=camera.url("/vfr"))
         ready = await it.until("ready")
         assert (ready["mode"], ready["pace"], ready["credit"]) == ("pull", "live", {"media": 0, "bytes": 0})
@@ -45,15 +59,29 @@ async def test_every_score_has_the_time_of_the_camera(near: httpx.Client, camera
     for event in scores:
         assert min(event["stages"].values()) >= 0 and event["stages"]["decode_s"] > 0
         assert sum(event["stages"].values()) == pytest.approx(event["latency_s"])
-    ticks = [(event["at"]["t"] - scores[0]["at"]["t"]) * 30 for event in scores]
-    assert ticks == pytest.approx([round(tick) for tick in ticks], abs=0.03), "one millisecond"
-    # Some frame of the pattern was the first, and from there each is one that the server sent.
-    offsets = [n for n in range(len(KEPT)) if all(KEPT[(n + round(tick)) % len(KEPT)] == "1" for tick in ticks)]
-    assert offsets and len(scores) > 20
+    times = [event["at"]["t"] for event in scores]
+    numbers = [round(t * 30) for t in times]
+    assert times == pytest.approx([number / 30 for number in numbers], abs=0.001)
+    # RTP's zero is the picture that the camera sent first; counted from there, each is one of its pattern, in one place of it alone.
+    places = [n for n in range(len(KEPT)) if all(KEPT[(n + number) % len(KEPT)] == "1" for number in numbers)]
+    assert len(places) == 1 and len(scores) > 20
 
 
-async def test_an_outage_is_told_and_its_time_goes_on(near: httpx.Client, camera: RtspServer) -> None:
-    async with talk(near) as it:
+async def test_a_camera_that_sends_over_udp_alone(serve: Serve, settings: Settings, camera: RtspServer) -> None:
+    with serve(_near(settings, "udp")) as client:
+        async with talk(client) as it:
+            await it.say("start", mode="pull", url=camera.url("/udp"))
+            await it.until("score", lambda event: event["at"]["t"] > 2, within_s=60)
+    with serve(_near(settings)) as client:
+        async with talk(client) as it:
+            await it.say("start", mode="pull", url=camera.url("/udp"))
+            assert await it.closed() == 4502
+    (error,) = it.of("error")
+    assert error["code"] == "source-refused" and "TCP" in error["detail"]
+
+
+async def test_an_outage_is_told_and_its_time_goes_on(either: httpx.Client, camera: RtspServer) -> None:
+    async with talk(either) as it:
         await it.say("start", mode="pull", url=camera.url("/live"))
         await it.until("score")
         camera.restart()

@@ -116,6 +116,13 @@ def test_a_camera_that_restarts_is_a_gap_and_the_watch_goes_on(camera: RtspServe
     assert states[:3] == ["connecting", "running", "reconnecting"] and "running" in states[3:]
 
 
+def test_a_camera_is_asked_to_send_over_udp(camera: RtspServer) -> None:
+    with Running(camera.url("/udp"), "--json", "--rtsp-transport", "udp") as watch:
+        watch.until(lambda event: event["type"] == "score" and event["provenance"] == "rtp")
+        status, err = watch.interrupt()
+    assert (status, err) == (0, "")
+
+
 def test_what_cannot_be_watched_is_one_problem_and_status_3(camera: RtspServer) -> None:
     done = subprocess.run([*COMMAND, "watch", camera.url("/private", "me:hunter2")], cwd=ROOT, capture_output=True, text=True, check=False)
     problem = json.loads(done.stderr)

@@ -38,6 +38,7 @@ export async function ask(path, options = {}) {
   const response = await fetch(path, options).catch((error) => {
     throw error.name === "AbortError" ? error : offline();
   });
+  if (response.status === 401) location.assign(`/sign-in?${new URLSearchParams({ next: location.pathname })}`);
   if (!response.ok) throw problemOf(await response.text(), response.status);
   return response.status === 204 ? null : response.json();
 }

@@ -28,17 +28,12 @@ export async function showResult(analysis, { onDelete }) {
 
 function head(analysis, onDelete) {
   const { result, links } = analysis;
-  const { score, threshold } = result;
   return h(
     "header",
     { class: "verdict" },
     h("p", { class: "file" }, chip(analysis), h("span", { class: "ellipsis" }, analysis.filename ?? analysis.id)),
     h("h1", {}, result.sentence),
-    score.p === null
-      ? h("p", { class: "number" }, "Probability: not judged", result.reasons.length ? ` (${result.reasons.map(reason).join(", ")})` : "")
-      : h("div", { class: "measure" }, gauge(score, threshold), h("p", { class: "number" },
-          h("b", {}, probability(score.p)), ` probability of manipulation, 95 % interval ${score.low.toFixed(2)} to ${score.high.toFixed(2)}. `,
-          `At ${threshold.toFixed(2)} and above it counts as manipulated: ${+(result.target_fpr * 100).toFixed(2)} % of real videos get there.`)),
+    measure(result),
     result.warnings.length ? h("ul", { class: "warnings" }, result.warnings.map((one) => h("li", {}, one.detail))) : null,
     h("nav", { class: "actions", "aria-label": "This analysis" },
       h("a", { class: "button", href: links.report, target: "_blank", rel: "noopener" }, "Report"),
@@ -47,6 +42,14 @@ function head(analysis, onDelete) {
       h("a", { class: "quiet", href: links.plot, target: "_blank", rel: "noopener" }, "Picture"),
       h("button", { type: "button", class: "quiet danger", onclick: onDelete }, "Delete")),
   );
+}
+
+// The probability with its interval and threshold, or why there is none.
+export function measure({ score, threshold, target_fpr: rate, reasons }) {
+  if (score.p === null) return h("p", { class: "number" }, "Probability: not judged", reasons.length ? ` (${reasons.map(reason).join(", ")})` : "");
+  return h("div", { class: "measure" }, gauge(score, threshold), h("p", { class: "number" },
+    h("b", {}, probability(score.p)), ` probability of manipulation, 95 % interval ${score.low.toFixed(2)} to ${score.high.toFixed(2)}. `,
+    `At ${threshold.toFixed(2)} and above it counts as manipulated: ${+(rate * 100).toFixed(2)} % of real videos get there.`));
 }
 
 function gauge(score, threshold) {
@@ -152,7 +155,7 @@ class Player {
   }
 }
 
-function coverage(result) {
+export function coverage(result) {
   const { coverage: cover } = result;
   const total = Math.max(cover.duration_s, 1e-9);
   const parts = [{ word: "judged", s: cover.judged_s, kind: "judged" }, ...cover.reasons.map((one) => ({ word: reason(one.code), s: one.duration_s, kind: "missed" }))].filter((part) => part.s > 0);

@@ -3,7 +3,7 @@
 import { clock, h, probability, reason, s } from "./dom.js";
 
 const LANE = 74;
-const SURPRISE = 46;
+export const SURPRISE = 46;
 const TOP = 34;
 const BETWEEN = 26;
 const LEFT = 54;
@@ -76,8 +76,7 @@ export class TimelineView {
     this.svg.setAttribute("viewBox", `0 0 ${this.width} ${bottom + 20}`);
     this.svg.setAttribute("height", bottom + 20);
     this.svg.replaceChildren(
-      s("defs", {}, s("pattern", { id: "hatch", width: 6, height: 6, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" },
-        s("rect", { width: 6, height: 6, class: "hatch-ground" }), s("line", { x1: 0, y1: 0, x2: 0, y2: 6, class: "hatch-line" }))),
+      s("defs", {}, hatch()),
       ...(this.tracks.length ? this.tracks.map((track, n) => this.#lane(track, TOP + n * (LANE + BETWEEN))) : [this.#empty()]),
       this.#surprise(surpriseTop),
       this.#axis(bottom),
@@ -102,7 +101,7 @@ export class TimelineView {
     for (const hole of [...this.empty, ...holes(track.rows, this.empty)]) {
       const [from, to] = [this.x(hole.from), this.x(hole.to)];
       group.append(s("rect", { class: "hole", x: from, y: top, width: Math.max(to - from, 1), height: LANE }, s("title", {}, hole.word)));
-      this.#label(group, hole.word, from, to, top + LANE / 2 + 4);
+      label(group, hole.word, from, to, top + LANE / 2 + 4);
     }
     group.append(s("line", { class: "threshold", x1: LEFT, x2: this.width - RIGHT, y1: y(this.threshold), y2: y(this.threshold) }));
     const ends = [[1, "1"], [0, "0"]].filter(([value]) => Math.abs(value - this.threshold) * LANE > 11);
@@ -114,27 +113,15 @@ export class TimelineView {
     return group;
   }
 
-  #label(group, word, from, to, y) {
-    const room = to - from - 4;
-    if (room < 26) return;
-    const fits = Math.floor(room / 5.6);
-    const shown = word.length <= fits ? word : `${word.slice(0, Math.max(fits - 1, 2))}…`;
-    const half = shown.length * 2.8 + 4;
-    const middle = (from + to) / 2;
-    group.append(s("rect", { class: "hole-ground", x: middle - half, y: y - 11, width: half * 2, height: 15, rx: 3 }));
-    group.append(s("text", { class: "hole-name", x: middle, y }, shown));
-  }
-
   #empty() {
     const width = this.width - LEFT - RIGHT;
     const group = s("g", { class: "lane" }, s("rect", { class: "hole", x: LEFT, y: TOP, width, height: LANE, rx: 3 }));
-    this.#label(group, "no face was found", LEFT, LEFT + width, TOP + LANE / 2 + 4);
+    label(group, "no face was found", LEFT, LEFT + width, TOP + LANE / 2 + 4);
     return group;
   }
 
   #surprise(top) {
-    // Logarithmic: 1, what real faces do in the same time, lies in the middle; a tenth and ten times of it at the edges.
-    const y = (value) => top + SURPRISE * (0.5 - Math.max(-0.5, Math.min(0.5, Math.log10(Math.max(value, 1e-6)) / 2)));
+    const y = (value) => surpriseY(value, top);
     const group = s("g", { class: "lane surprise" }, s("rect", { class: "ground", x: LEFT, y: top, width: this.width - LEFT - RIGHT, height: SURPRISE, rx: 3 }));
     group.append(s("text", { x: LEFT, y: top - 6, class: "name" }, "Surprise", this.width > 620 && s("tspan", { class: "hint" }, "  how much more a face changed than real faces do in that time")));
     group.append(s("line", { class: "one", x1: LEFT, x2: this.width - RIGHT, y1: y(1), y2: y(1) }));
@@ -229,3 +216,23 @@ export function path(rows, value, x, y) {
   }
   return d;
 }
+
+// What `.hole` is filled with.
+export const hatch = () =>
+  s("pattern", { id: "hatch", width: 6, height: 6, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" },
+    s("rect", { width: 6, height: 6, class: "hatch-ground" }), s("line", { x1: 0, y1: 0, x2: 0, y2: 6, class: "hatch-line" }));
+
+// A word in the middle of a hole, as much of it as has room.
+export function label(group, word, from, to, y) {
+  const room = to - from - 4;
+  if (room < 26) return;
+  const fits = Math.floor(room / 5.6);
+  const shown = word.length <= fits ? word : `${word.slice(0, Math.max(fits - 1, 2))}…`;
+  const half = shown.length * 2.8 + 4;
+  const middle = (from + to) / 2;
+  group.append(s("rect", { class: "hole-ground", x: middle - half, y: y - 11, width: half * 2, height: 15, rx: 3 }));
+  group.append(s("text", { class: "hole-name", x: middle, y }, shown));
+}
+
+// Surprise on a logarithmic scale: 1, what real faces do in the same time, lies in the middle; a tenth and ten times of it at the edges.
+export const surpriseY = (value, top) => top + SURPRISE * (0.5 - Math.max(-0.5, Math.min(0.5, Math.log10(Math.max(value, 1e-6)) / 2)));

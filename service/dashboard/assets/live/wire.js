@@ -1,0 +1,20 @@
+// The 24 bytes before each piece of media, and the codes that a stream is closed with; the service's half is in media_header.py and close_codes.py.
+
+export const KIND = { chunk: 1, jpeg: 2 };
+export const FLAG = { discontinuity: 2 };
+export const CLOSE = { done: 1000, draining: 1012, busy: 1013, unknownSession: 4404 };
+const NO_PTS = -(2n ** 63n);
+
+// Stamps in microseconds; null: none.
+export function piece({ kind, seq, flags = 0, pts_us = null, capture_epoch_us = 0 }, payload) {
+  const message = new Uint8Array(24 + payload.byteLength);
+  const header = new DataView(message.buffer);
+  header.setUint8(0, 1);
+  header.setUint8(1, kind);
+  header.setUint16(2, flags);
+  header.setUint32(4, seq);
+  header.setBigInt64(8, pts_us === null ? NO_PTS : BigInt(pts_us));
+  header.setBigInt64(16, BigInt(capture_epoch_us));
+  message.set(new Uint8Array(payload), 24);
+  return message;
+}

@@ -1,0 +1,224 @@
+"""Rows of feeds and of their alerts: facts come in, rows of SQLite or PostgreSQL go out. Written by `feeds.py` and `feed_keeper.py`.
+
+A feed's row is also its lease: of several replicas one watches it, and says so every few seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Double,
+    ForeignKey,
+    Index,
+    String,
+    UniqueConstraint,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from pipelines.alert_rule import EndCause
+from service.database import DEFAULT_TENANT, Base, Database, UtcDateTime, now
+
+LEASE_S: Final = 30.0
+"""A replica that has said nothing for so long watches no more."""
+BLOCK: Final = 10_000
+"""Event numbers that are set aside at once: after a crash numbers go on behind them, and none is used twice."""
+
+
+class FeedRow(Base):
+    """One camera. `id` sorts by creation, so it is the cursor as well."""
+
+    __tablename__ = "feeds"
+    __table_args__ = (
+        UniqueConstraint("tenant", "idempotency_key", name="feeds_idempotency_key_of_tenant"),
+        Index("feeds_by_tenant", "tenant", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    tenant: Mapped[str] = mapped_column(String(64), default=DEFAULT_TENANT, server_default=DEFAULT_TENANT)
+    """Whose it is; nobody else sees it."""
+    name: Mapped[str | None] = mapped_column(String(200))
+    url: Mapped[str]
+    """With its credentials: shown to nobody."""
+    hz: Mapped[float | None] = mapped_column(Double)
+    rule: Mapped[str]
+    """`AlertRuleIn` as JSON."""
+    paused: Mapped[bool]
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    request_sha256: Mapped[str] = mapped_column(String(64))
+    version: Mapped[int] = mapped_column(server_default="0")
+    """Grows with every change of what is to be watched."""
+    event_seq: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    """No event has had a higher number."""
+    alerts: Mapped[int] = mapped_column(server_default="0")
+    """Number of its newest alert."""
+    owner: Mapped[str | None] = mapped_column(String(64))
+    lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class AlertRow(Base):
+    """One alert of a feed. Points of media time are ticks of its `time_base`, on the timeline of its session."""
+
+    __tablename__ = "alerts"
+    __table_args__ = (CheckConstraint("(cause IS NULL) = (ended_at IS NULL)", name="cause_if_ended"),)
+
+    feed_id: Mapped[str] = mapped_column(ForeignKey("feeds.id", ondelete="CASCADE"), primary_key=True)
+    n: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    """From 1 within its feed; none is used again."""
+    session_id: Mapped[str] = mapped_column(String(64))
+    track: Mapped[int] = mapped_column(BigInteger)
+    base_numerator: Mapped[int] = mapped_column(BigInteger)
+    base_denominator: Mapped[int] = mapped_column(BigInteger)
+    began_pts: Mapped[int] = mapped_column(BigInteger)
+    last_pts: Mapped[int] = mapped_column(BigInteger)
+    peak_pts: Mapped[int] = mapped_column(BigInteger)
+    peak: Mapped[float] = mapped_column(Double)
+    longest_s: Mapped[float] = mapped_column(Double)
+    cause: Mapped[EndCause | None] = mapped_column(String(16))
+    told_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    still_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    """0: there is none."""
+    clip_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    """0: there is none, or none yet."""
+    clip_first_pts: Mapped[int | None] = mapped_column(BigInteger)
+    clip_last_pts: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class FeedRows:
+    """Every statement about feeds, each in a transaction of its own.
+
+    Args:
+        alone: nobody else can use this database, so that what somebody holds is held by the dead.
+    """
+
+    def __init__(self, database: Database, *, alone: bool) -> None:
+        self._sessions, self._alone = database.sessions, alone
+
+    async def add(self, row: FeedRow) -> None:
+        """Insert `row`; raises IntegrityError when its idempotency key is taken."""
+        async with self._sessions.begin() as session:
+            session.add(row)
+
+    async def get(self, feed_id: str) -> FeedRow | None:
+        """The feed with this id."""
+        async with self._sessions() as session:
+            return await session.get(FeedRow, feed_id)
+
+    async def by_idempotency_key(self, tenant: str, key: str) -> FeedRow | None:
+        """The feed that `tenant` created with this key."""
+        async with self._sessions() as session:
+            return await session.scalar(select(FeedRow).where(FeedRow.tenant == tenant, FeedRow.idempotency_key == key))
+
+    async def page(self, *, before: str | None, limit: int, tenant: str = DEFAULT_TENANT) -> Sequence[FeedRow]:
+        """At most `limit` feeds of `tenant`, created before the feed `before`, newest first."""
+        query = select(FeedRow).where(FeedRow.tenant == tenant).order_by(FeedRow.id.desc()).limit(limit)
+        async with self._sessions() as session:
+            return (await session.scalars(query if before is None else query.where(FeedRow.id < before))).all()
+
+    async def all(self) -> Sequence[FeedRow]:
+        """Every feed, oldest first."""
+        async with self._sessions() as session:
+            return (await session.scalars(select(FeedRow).order_by(FeedRow.id))).all()
+
+    async def count(self) -> int:
+        """How many there are."""
+        async with self._sessions() as session:
+            return await session.scalar(select(func.count()).select_from(FeedRow)) or 0
+
+    async def change(self, feed_id: str, values: Mapping[str, Any]) -> FeedRow | None:
+        """Give a feed other values; None if it is gone."""
+        change = update(FeedRow).where(FeedRow.id == feed_id).values(**values, version=FeedRow.version + 1)
+        async with self._sessions.begin() as session:
+            return await session.scalar(change.returning(FeedRow))
+
+    async def remove(self, feed_id: str) -> None:
+        """Delete a feed and its alerts; nothing happens when it is gone already."""
+        async with self._sessions.begin() as session:
+            await session.execute(delete(AlertRow).where(AlertRow.feed_id == feed_id))
+            await session.execute(delete(FeedRow).where(FeedRow.id == feed_id))
+
+    async def take(self, feed_id: str, owner: str) -> FeedRow | None:
+        """Watch a feed that nobody watches: its row, with the number of the last event in `event_seq`; None if somebody does.
+
+        Alerts that whoever watched it before left open are ended.
+        """
+        free = or_(FeedRow.owner.is_(None), FeedRow.lease_until < now())
+        take = update(FeedRow).where(FeedRow.id == feed_id).values(owner=owner, lease_until=_until())
+        async with self._sessions.begin() as session:
+            row = await session.scalar((take if self._alone else take.where(free)).returning(FeedRow))
+            if row is not None:
+                left_open = update(AlertRow).where(AlertRow.feed_id == feed_id, AlertRow.ended_at.is_(None))
+                await session.execute(left_open.values(cause="stopped", ended_at=now()))
+            return row
+
+    async def renew(self, feed_id: str, owner: str, event_seq: int) -> FeedRow | None:
+        """`owner` still watches, and has told events up to `event_seq`; more are set aside. None: the feed is gone, or another's."""
+        values = {"lease_until": _until(), "event_seq": event_seq + BLOCK}
+        renew = update(FeedRow).where(FeedRow.id == feed_id, FeedRow.owner == owner).values(values)
+        async with self._sessions.begin() as session:
+            return await session.scalar(renew.returning(FeedRow))
+
+    async def release(self, feed_id: str, owner: str, event_seq: int) -> None:
+        """`owner` watches no more; its last event was this."""
+        values = {"owner": None, "lease_until": None, "event_seq": event_seq}
+        async with self._sessions.begin() as session:
+            await session.execute(update(FeedRow).where(FeedRow.id == feed_id, FeedRow.owner == owner).values(values))
+
+    async def add_alert(self, alert: AlertRow) -> int:
+        """An alert of `feed_id` began: its number; 0 if the feed is gone."""
+        number = update(FeedRow).where(FeedRow.id == alert.feed_id).values(alerts=FeedRow.alerts + 1).returning(FeedRow.alerts)
+        async with self._sessions.begin() as session:
+            n = await session.scalar(number)
+            if n is not None:
+                await session.execute(insert(AlertRow).values(_values(alert) | {"n": n}))
+            return n or 0
+
+    async def change_alert(self, alert: AlertRow) -> None:
+        """An alert went on, or ended."""
+        change = update(AlertRow).where(AlertRow.feed_id == alert.feed_id, AlertRow.n == alert.n).values(_values(alert))
+        async with self._sessions.begin() as session:
+            await session.execute(change)
+
+    async def forget_alerts(self, feed_id: str, most: int, most_bytes: int) -> list[int]:
+        """Delete all but the newest alerts, as many as may be kept with so many bytes of evidence; which they were. Open ones stay."""
+        size = (AlertRow.still_bytes + AlertRow.clip_bytes).label("size")
+        query = select(AlertRow.n, size).where(AlertRow.feed_id == feed_id, AlertRow.ended_at.is_not(None)).order_by(AlertRow.n.desc())
+        async with self._sessions.begin() as session:
+            gone, kept_bytes = [], 0
+            for i, (n, octets) in enumerate(await session.execute(query)):
+                kept_bytes += octets
+                if i >= most or kept_bytes > most_bytes:
+                    gone.append(n)
+            await session.execute(delete(AlertRow).where(AlertRow.feed_id == feed_id, AlertRow.n.in_(gone)))
+            return gone
+
+    async def alert(self, feed_id: str, n: int) -> AlertRow | None:
+        """One alert."""
+        async with self._sessions() as session:
+            return await session.get(AlertRow, (feed_id, n))
+
+    async def alert_page(self, feed_id: str, *, before: int | None, limit: int) -> Sequence[AlertRow]:
+        """At most `limit` alerts older than `before`, newest first."""
+        query = select(AlertRow).where(AlertRow.feed_id == feed_id).order_by(AlertRow.n.desc()).limit(limit)
+        async with self._sessions() as session:
+            return (await session.scalars(query if before is None else query.where(AlertRow.n < before))).all()
+
+
+def _values(row: AlertRow) -> dict[str, Any]:
+    return {column.key: getattr(row, column.key) for column in AlertRow.__table__.columns}
+
+
+def _until() -> datetime:
+    return now() + timedelta(seconds=LEASE_S)
