@@ -95,11 +95,14 @@ def face_clip(path: Path, *, seconds: float = 3.0, fps: float = 24.0, pts: Seque
     return write_clip(path, (face_frame(tick / 1000, px=px) for tick in ticks), ticks, codec=how.get("codec", "libx264"))
 
 
-def camera_file(path: Path, *, seconds: float = 5.0, fps: float = 30.0) -> Path:
-    """The swaying face, there and back, as Chromium's fake camera wants it (`.mjpeg`: JPEGs, one after the other) and films for ever."""
+def camera_file(path: Path, *, seconds: float = 5.0, fps: float = 30.0, px: int = 280) -> Path:
+    """The swaying face, there and back, as Chromium's fake camera wants it (`.mjpeg`: JPEGs, one after the other) and films for ever.
+
+    A larger portrait moves more of the picture: looked at once a second, it would be a cut each time.
+    """
     there = []
     for i in range(round(seconds * fps)):
-        done, encoded = cv2.imencode(".jpg", face_frame(i / fps)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+        done, encoded = cv2.imencode(".jpg", face_frame(i / fps, px=px)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
         assert done
         there.append(encoded.tobytes())
     # When it begins again, Chromium's camera shows nothing for a moment; so it does that seldom.

@@ -107,12 +107,12 @@ MEASURED = """(() => {
   for (let x = 0; x < canvas.width; x += 1) {
     let n = 0;
     for (let y = 0; y < canvas.height; y += 4) n += differs(x, y);
-    if (n > canvas.height / 12) columns.push(x);
+    if (n > canvas.height / 24) columns.push(x);
   }
   for (let y = 0; y < canvas.height; y += 1) {
     let n = 0;
     for (let x = 0; x < canvas.width; x += 4) n += differs(x, y);
-    if (n > canvas.width / 12) rows.push(y);
+    if (n > canvas.width / 24) rows.push(y);
   }
   const box = document.querySelector("#boxes rect");
   if (!box || !columns.length) return null;
@@ -135,7 +135,7 @@ def test_a_person_looks_into_the_camera_and_gets_a_verdict(desk: Desk, client: h
     drawn = page.evaluate(DRAWN)
     looks_at_least(page, 10)
     eventually(page, f"{DRAWN} > {drawn}", wait_ms=WAIT_MS)
-    eventually(page, "/^face \\d: 0\\.\\d\\d$/.test(document.querySelector('#boxes text')?.textContent)", wait_ms=WAIT_MS)
+    eventually(page, "/^face \\d+: /.test(document.querySelector('#boxes text')?.textContent)", wait_ms=WAIT_MS)
     assert page.evaluate("document.getElementById('camera').srcObject.getAudioTracks().length") == 0
     stop(page)
     end = wires.of("end")[0]
@@ -170,11 +170,11 @@ def test_a_box_lies_on_the_picture_in_which_it_was_found(desk: Desk) -> None:
     middles = [(one["portrait"][0] + one["portrait"][2]) / 2 for one in seen]
     beside = [(one["box"][0] + one["box"][2]) / 2 - middle for one, middle in zip(seen, middles, strict=True)]
     above = [(one["box"][1] + one["box"][3]) / 2 - (one["portrait"][1] + one["portrait"][3]) / 2 for one in seen]
-    assert max(middles) - min(middles) > 50, "the portrait did not move"
-    # A box of a quarter of a second ago would be up to 14 pixels beside its face, on either side; a few are, when a look comes late.
+    assert max(middles) - min(middles) > 40, "the portrait did not move"
+    # A box of a quarter of a second ago would be up to 11 pixels beside its face, on either side; a few are, when a look comes late.
     tenths = quantiles(beside, n=10)
     assert abs(median(beside)) < 20 and abs(median(above)) < 20
-    assert tenths[-1] - tenths[0] < 14, beside
+    assert tenths[-1] - tenths[0] < 12, beside
 
 
 def test_a_cut_cable_loses_and_doubles_nothing(browser: Browser, relay: Relay) -> None:
@@ -244,6 +244,25 @@ def test_a_machine_without_a_camera_says_so(browser: Browser, client: httpx.Clie
         expect(desk.page.get_by_role("alert")).to_contain_text("There is no camera")
         expect(desk.page.get_by_role("button", name="Start the camera")).to_be_enabled()
         assert desk.complaints == []
+
+
+def test_whoever_has_no_key_signs_in_and_comes_back(
+    browser: Browser, serve: Serve, settings: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with serve(settings.model_copy(update={"require_keys": True})) as client:
+        key = re.findall(r"shown this once: (\S+)", capfd.readouterr().out)[0]
+        with desk_at(browser, str(client.base_url), permissions=("camera",), wait_ms=WAIT_MS) as desk:
+            page = desk.page
+            start(page)
+            page.wait_for_url("**/sign-in?next=%2Flive")
+            page.get_by_label("Your key").fill(key)
+            page.get_by_role("button", name="Sign in").click()
+            page.wait_for_url("**/live")
+            page.get_by_role("button", name="Start the camera").click()
+            looks_at_least(page, 2)
+            stop(page)
+            expect(page.locator("#verdict")).to_be_visible()
+            assert all("401" in text for text in desk.complaints)
 
 
 def test_an_insecure_address_says_what_would_be_secure(browser: Browser, serve: Serve, settings: Settings) -> None:

@@ -1,5 +1,6 @@
 // The webcam's page: the reader's choices come in; camera, sender, connection and what is drawn are brought together until the verdict.
 
+import { Problem, ask } from "../api.js";
 import { h, say } from "../dom.js";
 import { Trouble, cameras, openCamera } from "./camera.js";
 import { Connection } from "./connection.js";
@@ -27,6 +28,7 @@ async function start() {
   readings.state("asking", { why: "Your browser may ask you." });
   button("Starting", { busy: true });
   try {
+    await signedIn();
     await open($("choice").value);
   } catch (error) {
     off();
@@ -38,6 +40,13 @@ async function start() {
   $("screen").classList.remove("idle");
   begin();
   listCameras();
+}
+
+// Whoever is not is led there by `ask`; a WebSocket that is refused does not say why. A key for streams alone is good enough.
+async function signedIn() {
+  await ask("/v1/analyses?limit=1").catch((problem) => {
+    if (problem.status === 401) throw problem;
+  });
 }
 
 async function open(id) {
@@ -120,7 +129,7 @@ function tellState() {
   if (hidden()) readings.state("away", { why: "This tab is hidden, so no pictures come." });
   else if (name === "connecting") readings.state("connecting");
   else if (how.busy) readings.state("busy", { why: "It has as many streams as it may.", ...how });
-  else if (name === "waiting") readings.state("waiting", { why: how.kept ? "What was seen so far is kept for a minute." : "The service does not answer.", ...how });
+  else if (name === "waiting") readings.state("waiting", { why: how.kept ? "What was seen so far is kept for a minute." : "The service does not answer, or lets nobody in.", ...how });
   else readings.state("running");
 }
 
@@ -203,7 +212,7 @@ function button(words, { busy = false } = {}) {
 }
 
 function trouble(error) {
-  if (error && !(error instanceof Trouble)) console.error(error);
+  if (error && !(error instanceof Trouble || error instanceof Problem)) console.error(error);
   $("trouble").replaceChildren(...(error
     ? [h("div", { class: "problem" }, h("h2", {}, error.title ?? "The page failed"), h("p", {}, error.detail ?? String(error)), error.hint && h("p", { class: "hint" }, error.hint))]
     : []));
