@@ -93,10 +93,28 @@ class UnsupportedContentType(ServiceError):
     status = 415
 
 
-class UrlImportNotSupported(ServiceError):
-    slug = "url-import-not-supported"
-    title = "Media cannot be imported from a URL yet"
+class ImportFailed(ServiceError):
+    slug = "import-failed"
+    title = "The URL gives no media"
     status = 422
+
+
+class ImportTooSlow(ServiceError):
+    slug = "import-too-slow"
+    title = "The URL did not give its media in time"
+    status = 504
+
+
+class NoDirectUploads(ServiceError):
+    slug = "no-direct-uploads"
+    title = "This service has no store that takes uploads"
+    status = 409
+
+
+class UnknownUpload(ServiceError):
+    slug = "upload-not-found"
+    title = "There is no such upload"
+    status = 404
 
 
 class MalformedUpload(ServiceError):
@@ -120,6 +138,12 @@ class IdempotencyKeyReused(ServiceError):
 class UnknownFeed(ServiceError):
     slug = "feed-not-found"
     title = "There is no such feed"
+    status = 404
+
+
+class UnknownAlert(ServiceError):
+    slug = "alert-not-found"
+    title = "There is no such alert, or no such evidence of it"
     status = 404
 
 
@@ -181,6 +205,12 @@ class NotReady(ServiceError):
     slug = "not-ready"
     title = "The service cannot take work now"
     status = 503
+
+
+class GaveUp(ServiceError):
+    slug = "gave-up"
+    title = "The analysis was begun several times and never came further"
+    status = 500
 
 
 def problem_of(error: Refusal, *, instance: str | None = None, request_id: str | None = None) -> Problem:

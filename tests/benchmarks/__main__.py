@@ -21,8 +21,10 @@ from tests.benchmarks import (
     bench_ablation,
     bench_attention,
     bench_card,
+    bench_crash,
     bench_decode,
     bench_edge,
+    bench_faults,
     bench_gpu,
     bench_latency,
     bench_length,
@@ -49,6 +51,7 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "edge": bench_edge.run,
     "live": bench_live.run,
     "latency": bench_latency.run,
+    "faults": bench_faults.run,
     "soak": bench_soak.run,
     "attention": bench_attention.run,
     "length": bench_length.run,
@@ -61,9 +64,26 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "gpu": bench_gpu.run,
     "liquid_gpu": bench_liquid_gpu.run,
     "pairs": bench_pairs.run,
+    "crash": bench_crash.run,
 }
 ON_REQUEST = frozenset(
-    {"seconds", "xor", "ablation", "card", "gpu", "liquid_gpu", "pairs", "live", "latency", "soak", "attention", "length", "day"}
+    {
+        "seconds",
+        "xor",
+        "ablation",
+        "card",
+        "gpu",
+        "liquid_gpu",
+        "pairs",
+        "live",
+        "latency",
+        "soak",
+        "attention",
+        "length",
+        "day",
+        "crash",
+        "faults",
+    }
 )
 """They take half an hour or more, or are about a GPU; they run only when they are asked for by name."""
 

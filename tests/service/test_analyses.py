@@ -77,7 +77,7 @@ def test_waiting_ends_at_the_service_s_limit(serve: Serve, settings: Settings, e
     with serve(settings.model_copy(update={"max_wait_s": 0.2})) as client:
         answer = upload(client, endless, wait_s=600)
         assert (answer.status_code, answer.headers["Preference-Applied"]) == (202, "wait=0.2")
-        assert answer.json()["status"] == "running"
+        assert answer.json()["status"] in ("queued", "running")
 
 
 @pytest.mark.parametrize(

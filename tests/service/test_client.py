@@ -26,6 +26,7 @@ from tests.clips import face_clip
 from tests.rtsp import rtsp_server
 from tests.service.broken_network import broken_network
 from tests.service.conftest import Serve
+from tests.service.processes import serving
 from tests.service.streaming import Json, Left, pictures_of, pieces, remuxed
 from tests.service.test_streams import only, timeline_of, with_terms
 from tests.support import require
@@ -336,8 +337,9 @@ async def test_mistakes_of_the_caller(client: httpx.Client) -> None:
             await live.send_frame(b"x", 1.0)
 
 
-async def test_a_service_that_stays_away_or_forgets(serve: Serve, settings: Settings, mkv: Path) -> None:
-    with serve(settings) as client, serve(settings.model_copy(update={"data_dir": settings.data_dir / "other"})) as other:
+async def test_a_service_that_stays_away_or_forgets(serve: Serve, settings: Settings, mkv: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    with serve(settings) as client, serving(tmp_path / "other") as other:
         async with broken_network(port_of(client)) as network:
             async with connect(network.url, mode="container", patience_s=2.0) as live:
                 network.up = False
@@ -347,7 +349,7 @@ async def test_a_service_that_stays_away_or_forgets(serve: Serve, settings: Sett
                     await live.finish()
             network.up = True
             async with connect(network.url, mode="container") as live:
-                network.target = port_of(other)
+                network.target = other.port
                 network.cut()
                 with pytest.raises(errors.SessionLost) as caught:
                     await live.finish()
