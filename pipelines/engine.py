@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
 
+import torch
+
 from models.buckets import BUCKETS
 from pipelines.errors import EngineClosed, ModelFailed, Overloaded
 from pipelines.inference import Impression, Inference, Look
@@ -296,6 +298,11 @@ class Engines:
     def model(self) -> Model:
         """What new streams are judged by."""
         return self._current[0].model
+
+    @property
+    def devices(self) -> tuple[torch.device, ...]:
+        """Where new streams are judged, each once."""
+        return tuple(dict.fromkeys(model.device for model in self._models))
 
     def seat(self) -> EngineSeat:
         """A place at the Engine with the fewest streams.

@@ -151,14 +151,15 @@ class Page(Collector):
         yield failed
 
     def _gpus(self) -> Iterator[Metric]:
-        if self.rooms.engines.model.device.type != "cuda":  # asking would take a context, and with it memory, on a GPU of somebody else's
+        devices = [device for device in self.rooms.engines.devices if device.type == "cuda"]
+        if not devices:  # asking about others would take a context, and with it memory, on a GPU of somebody else's
             return
         used = GaugeMetricFamily("undercurrent_gpu_memory_used_bytes", "Of the whole card, whoever uses it.", labels=("device",))
         total = GaugeMetricFamily("undercurrent_gpu_memory_bytes", "What the card has.", labels=("device",))
         ours = GaugeMetricFamily("undercurrent_gpu_memory_reserved_bytes", "What this process holds.", labels=("device",))
-        for device in range(torch.cuda.device_count()):
+        for device in devices:
             free_bytes, total_bytes = torch.cuda.mem_get_info(device)
-            used.add_metric([str(device)], total_bytes - free_bytes)
-            total.add_metric([str(device)], total_bytes)
-            ours.add_metric([str(device)], torch.cuda.memory_reserved(device))
+            used.add_metric([str(device.index)], total_bytes - free_bytes)
+            total.add_metric([str(device.index)], total_bytes)
+            ours.add_metric([str(device.index)], torch.cuda.memory_reserved(device))
         yield from (used, total, ours)

@@ -147,6 +147,7 @@ def test_two_devices_are_two_engines_behind_one_door_and_are_swapped_together(mo
         alone.push(frame)
     pair, others = [dataclasses.replace(model) for _ in range(2)], [dataclasses.replace(model) for _ in range(2)]
     with Engines(pair, engines_each=1, controller=LoadController(now=Clock())) as engines:
+        assert engines.devices == (model.device,)
         seats = [engines.seat() for _ in range(4)]
         assert sorted(id(seat.engine.model) for seat in seats) == sorted(2 * [id(one) for one in pair])
         for seat in seats[:2]:
