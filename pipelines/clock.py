@@ -44,8 +44,8 @@ class Place:
     """What was added to the source's stamp."""
     epoch: int
     kind: Kind
-    unexplained: bool = False
-    """A steady stream left out at least one picture before this one."""
+    missing: int = 0
+    """Pictures that a steady stream left out before this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +124,11 @@ class MediaClock:
         if self._jump is not None and dt > self._jump and not self._arrived_so(dt, arrival):
             return self._begin(stamp, self._last + self._step, "discontinuity", arrival)
         # Pictures that came with a wrong stamp, or none, are where they were missing.
-        unexplained = dt > (OWED + self._unplaced) * self._step and self._is_steady
+        owes = dt > (OWED + self._unplaced) * self._step and self._is_steady
+        missing = round(dt / self._step) - 1 - self._unplaced if owes else 0
         gap = dt > max(self._gap, GAP_INTERVALS * self._step)
         self._remember(dt)
-        return self._put(stamp, self._last + dt, "gap" if gap else "next", arrival, unexplained=unexplained)
+        return self._put(stamp, self._last + dt, "gap" if gap else "next", arrival, missing=missing)
 
     def _distance(self, stamp: int) -> int:
         """Ticks from the last place to `stamp`; where stamps wrap, the shorter way round."""
@@ -177,11 +178,11 @@ class MediaClock:
         self._shift = pts - stamp
         return self._put(stamp, pts, kind, arrival)
 
-    def _put(self, stamp: int, pts: int, kind: Kind, arrival: Arrival | None, *, unexplained: bool = False) -> Place:
+    def _put(self, stamp: int, pts: int, kind: Kind, arrival: Arrival | None, *, missing: int = 0) -> Place:
         if pts - stamp != self._shift and self._last is not None:
             self.wraps += 1
         self._shift, self._last, self._late, self._unplaced, self._arrival = pts - stamp, pts, None, 0, arrival
-        return Place(pts, self._shift, self.epoch, kind, unexplained)
+        return Place(pts, self._shift, self.epoch, kind, missing)
 
     def _remember(self, dt: int) -> None:
         self._recent.append(dt)

@@ -168,7 +168,8 @@ def _open_container(
     # The attempt takes bytes, which a feed that cannot go back does not give twice.
     if hwaccel is not None and (not isinstance(what, ByteFeed) or what.can_seek):
         try:
-            accelerated = HWAccel(hwaccel, allow_software_fallback=False)
+            # Pictures stay where they were decoded; those that are wanted come when `pictures.py` converts them, the others never.
+            accelerated = HWAccel(hwaccel, allow_software_fallback=False, is_hw_owned=True)
             return _av_open(what, options, limits, accelerated), hwaccel
         except (av.error.FFmpegError, ValueError, RuntimeError, NotImplementedError, OSError):
             if isinstance(what, SeekableFeed):

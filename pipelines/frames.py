@@ -54,6 +54,9 @@ class _Held:
     place: Place
     flags: set[FrameFlag] = field(default_factory=set)
     dropped_before: int = 0
+    missing_before: int = 0
+    missing_since: int | None = None
+    gap_since: int | None = None
     arrival: Arrival | None = None
 
 
@@ -96,6 +99,7 @@ class FrameSource:
         self._sampler, self._converter = Sampler(hz), Converter(pool, bottom_first=stream.codec_context.field_order in BOTTOM_FIRST)
         self._keeper = TimeKeeper(base, self.media.nominal_fps)
         self._provenance: Provenance = "rtp" if kinds & RTP else "container_cfr" if "avi" in kinds else "container"
+        self._lossy = bool(kinds & LOSSY)
         taint = Taint()
         self._decoder = Decoder(opened, limits=limits, counts=self.counts, closely=closely, now=now, pulse=pulse, hole=taint.hole)
         self._placing = Placing(
@@ -104,10 +108,14 @@ class FrameSource:
             taint,
             self.counts,
             edited="mov" in kinds,
-            lossy=bool(kinds & LOSSY) and self.media.codec == "h264" and closely is None,
+            lossy=self._lossy and self.media.codec == "h264" and closely is None,
             live=opened.live,
         )
-        self._lost = 0
+        self._lost = self._missing = 0
+        self._missing_since: int | None = None
+        self._gap_since: int | None = None
+        self._before: int | None = None
+        """The place of the last picture, wanted or not."""
         self._carried: set[FrameFlag] = set()
         """Breaks of time before pictures that nobody wanted, for the next that somebody does."""
         self._end = 0
@@ -198,11 +206,18 @@ class FrameSource:
             if held is not None:
                 yield from self._shown(held)
                 held = None
-            self._carried |= self._breaks(place)
+            breaks = self._breaks(place)
+            if "gap" in breaks and "gap" not in self._carried:
+                self._gap_since = self._before
+            self._carried |= breaks
+            if self._lossy and place.missing and place.kind == "next":
+                self._miss(place.missing, self._before)
+            self._before = place.pts
             self._saw(seen, place)
             if self._sampler.wants(place.pts, self.media.time_base):
-                held = _Held(seen.picture, place, self._carried | seen.flags, self._lost, self._decoder.arrival)
-                self._carried, self._lost = set(), 0
+                flags, missing = self._carried | seen.flags, self._missing
+                held = _Held(seen.picture, place, flags, self._lost, missing, self._missing_since, self._gap_since, self._decoder.arrival)
+                self._carried, self._lost, self._missing, self._missing_since, self._gap_since = set(), 0, 0, None, None
                 if self._opened.live:
                     yield from self._shown(held)
                     held = None
@@ -216,7 +231,9 @@ class FrameSource:
         except av.error.FFmpegError:
             self.counts.decode_errors += 1
             self._lost += 1 + held.dropped_before
+            self._miss(held.missing_before, held.missing_since)
             self._carried |= held.flags & BREAKS
+            self._gap_since = held.gap_since if "gap" in held.flags else self._gap_since
             return
         if is_partial(held.picture):
             self.counts.partial += 1
@@ -229,10 +246,19 @@ class FrameSource:
             provenance="arrival" if held.place.kind == "bridged_arrival" else self._provenance,
             flags=frozenset(held.flags),
             dropped_before=held.dropped_before,
+            missing_before=held.missing_before,
+            missing_since=held.missing_since,
+            gap_since=held.gap_since,
             epoch=held.place.epoch,
             shift=held.place.shift,
             arrival=held.arrival,
         )
+
+    def _miss(self, n: int, since: int | None) -> None:
+        """So many pictures never came after the one at `since`; the next Frame says so."""
+        if n:
+            known = [one for one in (self._missing_since, since) if one is not None]
+            self._missing, self._missing_since = self._missing + n, min(known, default=None)
 
     def _breaks(self, place: Place) -> set[FrameFlag]:
         """What happened to the time before this picture. Between key pictures there is no gap: what lies there was not looked at."""

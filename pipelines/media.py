@@ -43,6 +43,13 @@ class Frame:
     flags: frozenset[FrameFlag] = frozenset()
     dropped_before: int = 0
     """Pictures known to be lost between the previous Frame and this one: no timestamp, a backward one, or undecodable."""
+    missing_before: int = 0
+    """Pictures that never came, by the steady interval of the others, between the previous Frame and this one. Told where
+    media can be lost on its way (RTP, HLS, MPEG-TS); those of a gap are not among them."""
+    missing_since: int | None = None
+    """The place of the last picture before the first of them, wanted or not."""
+    gap_since: int | None = None
+    """The place of the last picture before a `gap`, wanted or not; None where this session had none."""
     epoch: int = 0
     """How often the timeline was broken and bridged before this Frame."""
     shift: int = 0

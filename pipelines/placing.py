@@ -76,7 +76,7 @@ class Placing:
     def _judged(self, run: list[Seen]) -> list[Seen]:
         for seen in sorted(run, key=lambda one: one.order):
             pts = None if seen.place is None else seen.place.pts
-            missing = self._lossy and seen.place is not None and seen.place.unexplained
+            missing = self._lossy and seen.place is not None and seen.place.missing > 0
             seen.damage = self._taint.of(seen.order, pts, key=seen.picture.key_frame, corrupt=seen.picture.is_corrupt, missing=missing)
             self._counts.corrupt += seen.damage == "corrupt"
             self._counts.tainted += seen.damage == "tainted"

@@ -1,4 +1,4 @@
-"""Admission: an upload comes in, a stored, probed and queued row goes out, or a refusal that leaves nothing. Asked by `analyses.py`."""
+"""Admission: a request comes in, a stored, probed and queued row goes out, or a refusal that leaves nothing. Asked by `analyses.py`."""
 
 from __future__ import annotations
 
@@ -8,86 +8,111 @@ import structlog
 from fastapi import Request
 from sqlalchemy.exc import IntegrityError
 
+from pipelines.errors import UnsupportedMedia
 from pipelines.media import MediaInfo
+from service.arrivals import Arrived, Wish, arrive, digest_of_wish, read_elsewhere
 from service.auth import Caller
 from service.database import AnalysisRow, now
 from service.ids import new_id
-from service.intake import store_media
 from service.problems import IdempotencyKeyReused, MalformedUpload, StoreUnavailable
 from service.rooms import ServiceRooms
-from service.uploads import basename, open_body
+from service.schemas import FromUpload
+from service.uploads import basename
 
 MAX_EXTERNAL_ID = 200
 
 log = structlog.get_logger()
 
 
-async def admit(
-    request: Request,
-    rooms: ServiceRooms,
-    caller: Caller,
-    external_id: str | None,
-    filename: str | None,
-    priority: int,
-    idempotency_key: str | None,
-) -> AnalysisRow:
+async def admit(request: Request, rooms: ServiceRooms, caller: Caller, wish: Wish) -> AnalysisRow:
     """Store, probe and queue. Whatever goes wrong, and a client that goes away, leaves neither file nor row."""
+    elsewhere = await read_elsewhere(request, rooms.settings)
+    if elsewhere is not None and (earlier := await _earlier(digest_of_wish(elsewhere), rooms, caller, wish)):
+        return earlier
     analysis_id, tenant = new_id(), caller.tenant
     kept = False
     try:
-        body = open_body(request, rooms.storage, rooms.settings)
-        async with store_media(analysis_id, body, rooms.storage, rooms.settings) as stored:
-            if idempotency_key and (earlier := await rooms.database.by_idempotency_key(tenant, idempotency_key)):
-                return _same(earlier, stored.sha256, idempotency_key)
-            external_id = _bounded(body.fields.get("external_id", external_id))
-            media = await asyncio.to_thread(rooms.sandbox.probe, stored.file, limits=rooms.settings.limits)
+        async with arrive(request, elsewhere, analysis_id, rooms, wish) as arrived:
+            if earlier := await _earlier(arrived.request_sha256, rooms, caller, wish):
+                return earlier
+            if wish.dedupe and (same := await rooms.database.finished(tenant, arrived.sha256, rooms.recipe)):
+                return same
+            external_id = _bounded(arrived.external_id)
+            media = await _probe(arrived, rooms)
         row = AnalysisRow(
             id=analysis_id,
             tenant=tenant,
             status="queued",
             external_id=external_id,
-            filename=basename(body.filename or filename),
+            filename=basename(arrived.filename),
             media_type=_media_type(media),
-            size_bytes=stored.size_bytes,
-            sha256=stored.sha256,
-            idempotency_key=idempotency_key,
-            priority=priority,
+            size_bytes=arrived.size_bytes,
+            sha256=arrived.sha256,
+            source_url=arrived.source_url,
+            idempotency_key=wish.idempotency_key,
+            request_sha256=arrived.request_sha256,
+            priority=wish.priority,
             created_at=now(),
         )
         try:
             await rooms.database.add(row)
         except IntegrityError:
             # Two uploads with one key ran side by side, and the other was first.
-            earlier = await rooms.database.by_idempotency_key(tenant, idempotency_key) if idempotency_key else None
-            if earlier is None or idempotency_key is None:
+            if (earlier := await _earlier(arrived.request_sha256, rooms, caller, wish)) is None:
                 raise
-            return _same(earlier, stored.sha256, idempotency_key)
+            return earlier
         kept = True
         await rooms.audit.write(tenant, caller.key_id, "analysis.created", row.id)
     finally:
         if not kept:
             await _forget(analysis_id, rooms)
-    log.info("analysis_queued", analysis=row.id, size_bytes=row.size_bytes, sha256=row.sha256)
+    if isinstance(elsewhere, FromUpload):
+        await _consume(str(elsewhere.upload), rooms)
+    log.info("analysis_queued", analysis=row.id, size_bytes=row.size_bytes, sha256=row.sha256, source_url=row.source_url)
     await rooms.jobs.submit(row)
     return row
 
 
+async def _probe(arrived: Arrived, rooms: ServiceRooms) -> MediaInfo:
+    try:
+        return await asyncio.to_thread(rooms.sandbox.probe, arrived.file, limits=rooms.settings.limits)
+    except UnsupportedMedia as error:
+        if not arrived.content_type:
+            raise
+        # Most often it is a page about the video, or one that asks for a password.
+        got = f"{error.got}; its host calls it {arrived.content_type}"
+        raise UnsupportedMedia(error.detail, expected=error.expected, got=got) from error
+
+
+async def _earlier(request_sha256: str, rooms: ServiceRooms, caller: Caller, wish: Wish) -> AnalysisRow | None:
+    """The analysis that this key belongs to already.
+
+    Raises:
+        IdempotencyKeyReused: it belongs to one of something else.
+    """
+    key = wish.idempotency_key
+    if key is None or (earlier := await rooms.database.by_idempotency_key(caller.tenant, key)) is None:
+        return None
+    if (earlier.request_sha256 or earlier.sha256) != request_sha256:
+        raise IdempotencyKeyReused(
+            f"The key {key!r} belongs to the analysis {earlier.id} of other media.", expected="the same bytes, URL or upload", got="others"
+        )
+    return earlier
+
+
 async def _forget(analysis_id: str, rooms: ServiceRooms) -> None:
-    """Remove what an upload left, if that can be done now; else whoever removes orphans does it."""
+    """Remove what was left, if that can be done now; else whoever removes orphans does it."""
     try:
         await asyncio.to_thread(rooms.storage.remove, analysis_id)
     except StoreUnavailable:
         log.warning("media_left_behind", analysis=analysis_id)
 
 
-def _same(earlier: AnalysisRow, sha256: str, key: str) -> AnalysisRow:
-    if earlier.sha256 != sha256:
-        raise IdempotencyKeyReused(
-            f"The key {key!r} belongs to the analysis {earlier.id} of other bytes.",
-            expected=f"the bytes with sha256 {earlier.sha256}",
-            got=sha256,
-        )
-    return earlier
+async def _consume(upload_id: str, rooms: ServiceRooms) -> None:
+    try:
+        await asyncio.to_thread(rooms.storage.remove_upload, upload_id)
+    except StoreUnavailable:
+        log.warning("upload_left_behind", upload=upload_id)
 
 
 def _bounded(external_id: str | None) -> str | None:

@@ -15,6 +15,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from pipelines.verdict import VerdictName
 from service.admission import admit
+from service.arrivals import Wish
 from service.auth import Known
 from service.cursors import read_cursor, write_cursor
 from service.database import AnalysisRow
@@ -24,7 +25,7 @@ from service.problems import (
     documented,
 )
 from service.rooms import Existing, Rooms, ServiceRooms
-from service.schemas import AnalysisOut, AnalysisPage, AnalysisStatus, Problem, ProgressOut
+from service.schemas import AnalysisOut, AnalysisPage, AnalysisStatus, FromUpload, FromUrl, Problem, ProgressOut
 
 STOP_TIMEOUT_S = 10.0
 """An analysis stops within one frame; the slowest frame allowed takes a few seconds on a slow core."""
@@ -52,6 +53,7 @@ MEDIA_BODY: dict[str, Any] = {
             },
             "video/mp4": {"schema": {"type": "string", "contentMediaType": "video/mp4"}},
             "application/octet-stream": {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}},
+            "application/json": {"schema": {"oneOf": [FromUrl.model_json_schema(), FromUpload.model_json_schema()]}},
         },
     }
 }
@@ -62,13 +64,15 @@ MEDIA_BODY: dict[str, Any] = {
     status_code=202,
     response_model=AnalysisOut,
     responses=documented(
+        404,
         408,
         413,
         415,
         422,
         503,
+        504,
         507,
-        also={200: {"model": AnalysisOut, "description": "It ended while you waited, or it had ended before (Idempotency-Key)."}},
+        also={200: {"model": AnalysisOut, "description": "It ended while you waited, or it had ended before (Idempotency-Key, dedupe)."}},
     ),
     openapi_extra=MEDIA_BODY,
 )
@@ -81,18 +85,23 @@ async def create_analysis(
         str | None, Query(max_length=200, description="Your own name for a raw body; a form has a field for it.")
     ] = None,
     filename: Annotated[str | None, Query(max_length=255, description="The name of a raw body; a form carries its own.")] = None,
+    dedupe: Annotated[
+        bool, Query(description="Answer with the finished analysis of the same bytes, if one was made in the same way.")
+    ] = False,
     priority: Annotated[int, Query(ge=0, le=9, description="Of two that wait, the lower number goes first.")] = 5,
     idempotency_key: Annotated[
-        str | None, Header(min_length=1, max_length=255, description="The same key with the same bytes gives the same analysis.")
+        str | None,
+        Header(min_length=1, max_length=255, description="The same key with the same bytes, URL or upload gives the same analysis."),
     ] = None,
     prefer: Annotated[str | None, Header(description="`wait=N`: answer when it has ended, or after N seconds (RFC 7240).")] = None,
 ) -> AnalysisOut:
     """Take a video and queue its analysis.
 
-    The body is a form with `file`, or the media itself with a `video/*` or `application/octet-stream` content type. What cannot be a
-    video is refused here, with a problem that says what came; nothing of it is kept.
+    The body is a form with `file`, or the media itself with a `video/*` or `application/octet-stream` content type, or JSON that says where
+    the media is: `url`, fetched before the answer, or `upload`. What cannot be a video is refused here, with a problem that says what came;
+    nothing of it is kept.
     """
-    row = await admit(request, rooms, caller, external_id, filename, priority, idempotency_key)
+    row = await admit(request, rooms, caller, Wish(external_id, filename, idempotency_key, dedupe, priority))
     wait_s = _wait_s(prefer)
     if wait_s is not None and not row.ended:
         applied = min(wait_s, rooms.settings.max_wait_s)
@@ -191,6 +200,7 @@ async def shown(row: AnalysisRow, rooms: ServiceRooms, *, with_result: bool = Tr
         id=row.id,
         external_id=row.external_id,
         filename=row.filename,
+        source_url=row.source_url,
         status=row.status,
         created_at=row.created_at,
         started_at=row.started_at,

@@ -28,6 +28,7 @@ from service import (
     asyncapi,
     audit,
     dashboard,
+    direct_uploads,
     evidence,
     feeds,
     health,
@@ -52,6 +53,7 @@ from service.live_source import Cameras
 from service.media_sandbox import MediaSandbox
 from service.problems import ServiceError
 from service.quota import Quota
+from service.recipe import recipe
 from service.rooms import ServiceRooms
 from service.settings import Settings
 from service.storage import Storage
@@ -155,6 +157,7 @@ async def open_rooms(settings: Settings, model: Model | None = None, witness: Wi
             watched,
             witness,
             drain,
+            recipe(settings, models[0]),
         )
 
 
@@ -235,7 +238,7 @@ def _application(settings: Settings, rooms: Callable[[], AbstractAsyncContextMan
     for open_to_all in (health.router, metrics.router, asyncapi.router):
         app.include_router(open_to_all)
     app.include_router(sign_in.router)
-    for router in (analyses.router, evidence.router):
+    for router in (analyses.router, direct_uploads.router, evidence.router):
         app.include_router(router, dependencies=[Depends(needs("analyses"))])
     app.include_router(audit.router, dependencies=[Depends(needs("admin"))])
     for router in (feeds.router, alerts.router):

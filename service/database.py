@@ -76,6 +76,7 @@ class AnalysisRow(Base):
         Index("analyses_by_tenant", "tenant", "id"),
         Index("analyses_by_status", "status", "id"),
         Index("analyses_by_verdict", "verdict", "id"),
+        Index("analyses_by_media", "sha256", "recipe"),
     )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
@@ -90,7 +91,13 @@ class AnalysisRow(Base):
     media_type: Mapped[str] = mapped_column(String(64))
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
+    source_url: Mapped[str | None]
+    """Where the media was fetched, as it may be shown."""
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    request_sha256: Mapped[str | None] = mapped_column(String(64))
+    """What the key was used for."""
+    recipe: Mapped[str | None] = mapped_column(String(64))
+    """Digest of what its result was made with besides the media; once it has one."""
     problem: Mapped[str | None]
     priority: Mapped[int] = mapped_column(server_default="0")
     """Of two that wait, the lower number goes first."""
@@ -184,6 +191,13 @@ class Database:
         query = select(AnalysisRow).where(AnalysisRow.tenant == tenant, AnalysisRow.idempotency_key == key)
         async with self._sessions() as session:
             return await session.scalar(query)
+
+    async def finished(self, tenant: str, sha256: str, recipe: str) -> AnalysisRow | None:
+        """The newest analysis of `tenant` of the same bytes that was judged in the same way."""
+        same = select(AnalysisRow).where(AnalysisRow.sha256 == sha256, AnalysisRow.recipe == recipe)
+        same = same.where(AnalysisRow.tenant == tenant, AnalysisRow.status == "succeeded")
+        async with self._sessions() as session:
+            return await session.scalar(same.order_by(AnalysisRow.id.desc()).limit(1))
 
     async def page(
         self,

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from service.problems import UploadTooLarge
+from service.problems import ServiceError, UploadTooLarge
 from service.settings import MIB, Settings
 from service.storage import Storage
 
 PIECE_BYTES: Final = MIB
+PACE_BYTES: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,42 @@ def check_announced(size: int, storage: Storage, settings: Settings) -> None:
     if size > settings.max_upload_bytes:
         raise _too_large(settings, f"{size:,} bytes announced")
     storage.make_sure_of_room(size)
+
+
+def digest_of(file: Path) -> str:
+    """The sha256 of media that came another way; for a thread."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+async def paced(chunks: AsyncIterable[bytes], settings: Settings, too_slow: type[ServiceError]) -> AsyncIterator[bytes]:
+    """The same bytes from a sender that keeps sending; only time spent waiting for the sender counts.
+
+    Raises:
+        ServiceError: `too_slow`, when PACE_BYTES take longer than `upload_stall_s`, or everything longer than `upload_timeout_s`.
+    """
+    loop = asyncio.get_running_loop()
+    source = aiter(chunks)
+    left, total, brought = settings.upload_stall_s, settings.upload_timeout_s, 0
+    while True:
+        began = loop.time()
+        try:
+            async with asyncio.timeout(max(0.0, min(left, total))):
+                chunk = await anext(source, None)
+        except TimeoutError as error:
+            if total < left:
+                expected, got = f"all of it within {settings.upload_timeout_s:g} s", "only a part"
+            else:
+                expected, got = f"{PACE_BYTES:,} bytes, or the end, within {settings.upload_stall_s:g} s", f"{brought:,} bytes"
+            raise too_slow("The media did not come in time.", expected=expected, got=got) from error
+        if chunk is None:
+            return
+        waited = loop.time() - began
+        left, total, brought = left - waited, total - waited, brought + len(chunk)
+        if brought >= PACE_BYTES:
+            left, brought = settings.upload_stall_s, 0
+        if chunk:
+            yield chunk
 
 
 class _Measure:

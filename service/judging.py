@@ -24,6 +24,7 @@ from pipelines.media import Reader
 from pipelines.verdict import AnalysisReport
 from service.database import Database
 from service.problems import DiskFull, GaveUp, StoreUnavailable, UnknownEvidence, internal_problem, problem_of
+from service.recipe import recipe
 from service.report import crop_images
 from service.schemas import AnalysisResult, Problem, timeline
 from service.settings import Settings
@@ -202,7 +203,8 @@ class Sitting:
         result = AnalysisResult.from_report(report, sha256=row.sha256)
         shown, crops = timeline(report), crop_images(report)
         self._patiently(lambda: self._all.storage.write_evidence(self._id, result, shown, crops))
-        facts = {"verdict": result.verdict, "sentence": result.sentence, "p": result.score.p}
+        made = recipe(self._all.settings, self._all.model)
+        facts = {"verdict": result.verdict, "sentence": result.sentence, "p": result.score.p, "recipe": made}
         if not self._row(lambda: self._all.database.move(self._id, "running", "succeeded", replica=self._replica, **facts)):
             raise AnalysisCancelled
         self.report = report

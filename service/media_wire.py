@@ -85,6 +85,9 @@ class Shown(Message):
     provenance: Provenance
     flags: frozenset[FrameFlag]
     dropped_before: int = Field(ge=0)
+    missing_before: int = Field(default=0, ge=0, lt=2**63)
+    missing_since: int | None = Field(default=None, gt=-(2**63), lt=2**63)
+    gap_since: int | None = Field(default=None, gt=-(2**63), lt=2**63)
     epoch: int = Field(ge=0)
     shift: int = Field(gt=-(2**63), lt=2**63)
     arrival: Arrival | None = None
@@ -134,6 +137,9 @@ def shown(frame: Frame, slot: int, decoded: int) -> Shown:
         provenance=frame.provenance,
         flags=frame.flags,
         dropped_before=frame.dropped_before,
+        missing_before=frame.missing_before,
+        missing_since=frame.missing_since,
+        gap_since=frame.gap_since,
         epoch=frame.epoch,
         shift=frame.shift,
         arrival=frame.arrival,

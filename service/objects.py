@@ -58,9 +58,10 @@ class ObjectNotFound(ServiceError):
 class Objects:
     """One directory, or all names of a bucket below one prefix."""
 
-    def __init__(self, store: ObjectStore, directory: Path | None, *, shared: bool = True) -> None:
+    def __init__(self, store: ObjectStore, directory: Path | None = None, *, shared: bool = True, signer: S3Store | None = None) -> None:
         self._store = store
         self._directory = directory
+        self._signer = signer
         self.is_own = not shared
         """Whether nobody else keeps objects here."""
 
@@ -71,21 +72,29 @@ class Objects:
         return cls(LocalStore(directory), directory, shared=shared)
 
     @classmethod
-    def at_url(cls, url: str, area: str, *, endpoint: str | None = None) -> Self:
-        """Objects below `<url>/<area>/`; endpoint, region and credentials are the usual AWS variables.
+    def at_url(cls, url: str, area: str | None = None, *, public_endpoint: str | None = None) -> Self:
+        """Objects below `url`, or below one area there; endpoint, region and credentials are the usual AWS variables.
+
+        Args:
+            url: s3://bucket or s3://bucket/prefix.
+            public_endpoint: where clients reach the same store; where this service does if None.
 
         Raises:
-            BadStoreUrl: it is no s3://bucket/prefix, or one of the variables cannot be used.
+            BadStoreUrl: it is something else, or one of the variables cannot be used.
         """
         if not S3_URL.fullmatch(url):
             raise BadStoreUrl("The store cannot be addressed.", expected="s3://bucket or s3://bucket/prefix", got=url.partition("?")[0])
         # obstore reads every AWS variable but this one, once it is given any option of its client.
         insecure = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true", "yes")
         client: ClientConfig = {**CLIENT, "allow_http": insecure}
+        where = url if area is None else f"{url.rstrip('/')}/{area}"
         try:
+            store = S3Store.from_url(where, client_options=client, retry_config=RETRY)
+            if public_endpoint is None:
+                return cls(store, signer=store)
             # The key is what `endpoint` is short for, which panics in obstore 0.12.
-            config = None if endpoint is None else cast("S3Config", {"aws_endpoint": endpoint})
-            return cls(S3Store.from_url(f"{url.rstrip('/')}/{area}", client_options=client, retry_config=RETRY, config=config), None)
+            config = cast("S3Config", {"aws_endpoint": public_endpoint})
+            return cls(store, signer=S3Store.from_url(where, client_options=client, config=config))
         except BaseError as error:
             raise BadStoreUrl("The store cannot be used.", expected="AWS variables that make sense", got=_first_line(error)) from error
 
@@ -141,14 +150,34 @@ class Objects:
             for piece in obstore.get(self._store, name).stream(min_chunk_size=MIB):
                 yield bytes(piece)
 
-    def groups(self) -> list[str]:
-        """The first part of every name that has several.
+    async def copy(self, name: str, to: str) -> None:
+        """Make another object of the same bytes, without bringing them here.
+
+        Raises:
+            ObjectNotFound, StoreUnavailable, DiskFull: there is none, or it cannot be kept.
+        """
+        with _told(name):
+            await obstore.copy_async(self._store, name, to)
+
+    def presigned_put(self, name: str, seconds: float) -> str | None:
+        """A URL that anybody may PUT `name` at for that long; None where objects are files.
+
+        Raises:
+            StoreUnavailable: there are no credentials to sign with now.
+        """
+        if self._signer is None:
+            return None
+        with _told(name):
+            return obstore.sign(self._signer, "PUT", name, timedelta(seconds=seconds))
+
+    def groups(self, area: str | None = None) -> list[str]:
+        """The first part of every name that has several, or of those in one area the part that follows it.
 
         Raises:
             StoreUnavailable: nobody knows now.
         """
-        with _told("every name"):
-            return [prefix.rstrip("/") for prefix in obstore.list_with_delimiter(self._store)["common_prefixes"]]
+        with _told(area or "every name"):
+            return [prefix.rpartition("/")[2] for prefix in obstore.list_with_delimiter(self._store, area)["common_prefixes"]]
 
     def names(self, group: str) -> Mapping[str, int]:
         """The names of one group, and the bytes of each.

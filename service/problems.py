@@ -93,10 +93,28 @@ class UnsupportedContentType(ServiceError):
     status = 415
 
 
-class UrlImportNotSupported(ServiceError):
-    slug = "url-import-not-supported"
-    title = "Media cannot be imported from a URL yet"
+class ImportFailed(ServiceError):
+    slug = "import-failed"
+    title = "The URL gives no media"
     status = 422
+
+
+class ImportTooSlow(ServiceError):
+    slug = "import-too-slow"
+    title = "The URL did not give its media in time"
+    status = 504
+
+
+class NoDirectUploads(ServiceError):
+    slug = "no-direct-uploads"
+    title = "This service has no store that takes uploads"
+    status = 409
+
+
+class UnknownUpload(ServiceError):
+    slug = "upload-not-found"
+    title = "There is no such upload"
+    status = 404
 
 
 class MalformedUpload(ServiceError):

@@ -42,6 +42,8 @@ class ServiceRooms:
     feeds: Feeds
     witness: Witness
     drain: Drain
+    recipe: str
+    """What results are made with here (`recipe.py`)."""
 
 
 def _rooms(request: Request) -> ServiceRooms:

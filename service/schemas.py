@@ -10,6 +10,7 @@ from dataclasses import asdict
 from datetime import datetime
 from fractions import Fraction
 from typing import Literal
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -277,12 +278,29 @@ def timeline(report: AnalysisReport) -> Timeline:
     )
 
 
+class FromUrl(Wire):
+    """Media that the service is to fetch."""
+
+    url: str = Field(max_length=4096, description="http(s), at an address where this service may go.")
+    external_id: str | None = Field(default=None, max_length=200, description="Your own name for it; the list can be searched by it.")
+    filename: str | None = Field(default=None, max_length=255, description="A name to show; the last part of the URL if there is none.")
+
+
+class FromUpload(Wire):
+    """Media that was put into the store with a URL of `POST /v1/uploads`."""
+
+    upload: UUID = Field(description="The `id` of the upload.")
+    external_id: str | None = Field(default=None, max_length=200, description="Your own name for it; the list can be searched by it.")
+    filename: str | None = Field(default=None, max_length=255, description="A name to show.")
+
+
 class AnalysisOut(Wire):
     """One analysis as REST shows it: its state, and its `result` or its `problem` when it has ended."""
 
     id: str
     external_id: str | None = None
     filename: str | None = Field(default=None, description="The name the client gave; never used as a path.")
+    source_url: str | None = Field(default=None, description="Where the media was fetched, without credentials and query.")
     status: AnalysisStatus
     created_at: datetime
     started_at: datetime | None = None

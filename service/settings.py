@@ -113,6 +113,9 @@ class Settings(BaseSettings):
         None,
         description="s3://bucket/prefix that replicas share, reached by the usual AWS variables; the data directory when empty.",
     )
+    store_public_url: str | None = Field(
+        None, description="Endpoint of the store as clients reach it, for uploads straight into it; the service's own when empty."
+    )
     max_upload_bytes: int = Field(2 * GIB, ge=1, description="Largest media accepted, in bytes.")
     min_free_bytes: int = Field(256 * MIB, ge=0, description="Uploads are refused while the disk has less than this left, in bytes.")
     upload_stall_s: _Seconds = Field(30.0, description="Seconds within which an upload must bring another 64 KiB, or its end.")
@@ -131,7 +134,7 @@ class Settings(BaseSettings):
     drain_notice_s: float = Field(0.0, ge=0, description="Seconds between not being ready and closing, for a load balancer to notice.")
     traces_endpoint: str | None = Field(None, description="OTLP collector (`http://host:4318`) that traces are sent to; empty: none.")
     camera_networks: tuple[Network, ...] = Field(
-        ("public",), description="Where URLs may point: networks, and `public` for every address of the internet."
+        ("public",), description="Where URLs may point, of cameras and of media: networks, and `public` for every address of the internet."
     )
     limits: Limits = Field(default_factory=Limits, description="What one untrusted file may ask of this machine.")
     keys: KeyTerms = Field(default_factory=KeyTerms, description="What one key may ask of this service.")

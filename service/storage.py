@@ -1,12 +1,13 @@
 """Files: an analysis's media and evidence come in, files and bytes go out. Written by `intake.py` and `judging.py`, read by the routers.
 
-<analysis id>/media                         the bytes as they came, under a name that says nothing (FFmpeg trusts extensions)
-<analysis id>/bookmarks/<key>               where its analysis was at the end of a segment, until it has ended
-<analysis id>/evidence/timeline.json        Timeline
-<analysis id>/evidence/<track>-<k>.jpg      evidence crop, and <track>-<k>.png its boundary map
-<analysis id>/evidence/result.json          AnalysisResult, written last
+analyses/<id>/media                         the bytes as they came, under a name that says nothing (FFmpeg trusts extensions)
+analyses/<id>/bookmarks/<key>               where its analysis was at the end of a segment, until it has ended
+analyses/<id>/evidence/timeline.json        Timeline
+analyses/<id>/evidence/<track>-<k>.jpg      evidence crop, and <track>-<k>.png its boundary map
+analyses/<id>/evidence/result.json          AnalysisResult, written last
+uploads/<id>/media                          what a client put into the bucket itself (`direct_uploads.py`)
 
-All of it lies in `data_dir/analyses`, or in a bucket (`UNDERCURRENT_STORE_URL`), where several replicas share it.
+All of it lies in the data directory, or in a bucket (`UNDERCURRENT_STORE_URL`), where several replicas share it.
 """
 
 from __future__ import annotations
@@ -58,8 +59,11 @@ class Storage:
             BadStoreUrl: there can be no such store.
         """
         url, alone = settings.store_url, settings.database_url is None
-        directory = settings.data_dir / "analyses"
-        objects = Objects.in_directory(directory, shared=not alone) if url is None else Objects.at_url(url, "analyses")
+        if url is None:
+            (settings.data_dir / "analyses").mkdir(parents=True, exist_ok=True, mode=0o700)
+            objects = Objects.in_directory(settings.data_dir, shared=not alone)
+        else:
+            objects = Objects.at_url(url, public_endpoint=settings.store_public_url)
         scratch = settings.data_dir / ("scratch" if alone else f"scratch-{settings.replica}")
         return cls(objects, scratch, min_free_bytes=settings.min_free_bytes)
 
@@ -95,17 +99,19 @@ class Storage:
         Raises:
             StoreUnavailable: some of it may be there still.
         """
-        self._objects.remove_group(analysis_id)
+        self._objects.remove_group(f"analyses/{analysis_id}")
 
     def remove_orphans(self, known: Iterable[str]) -> list[str]:
-        """Remove whatever no row knows (a process died between an upload's first byte and its row).
+        """Remove whatever no row knows (a process died between an upload's first byte and its row), and uploads that nobody claimed.
 
         Raises:
             StoreUnavailable: some of it may be there still.
         """
-        orphans = [name for name in sorted(set(self._objects.groups()) - set(known)) if self._objects.is_own or _is_old(name)]
+        unknown = sorted(set(self._objects.groups("analyses")) - set(known))
+        orphans = [f"analyses/{name}" for name in unknown if self._objects.is_own or _is_old(name)]
+        orphans += [f"uploads/{name}" for name in self._objects.groups("uploads") if _is_old(name)]
         for name in orphans:
-            self.remove(name)
+            self._objects.remove_group(name)
         return orphans
 
     # -- media ------------------------------------------------------------------------------------------------
@@ -166,6 +172,40 @@ class Storage:
         finally:
             path.unlink(missing_ok=True)
 
+    # -- media that a client put there itself -----------------------------------------------------------------
+
+    def presigned_put(self, upload_id: str, seconds: float) -> str | None:
+        """A URL that takes the bytes of an upload for that long; None where media is kept in a directory.
+
+        Raises:
+            StoreUnavailable: the store cannot be asked now.
+        """
+        return self._objects.presigned_put(_upload(upload_id), seconds)
+
+    def upload_size(self, upload_id: str) -> int | None:
+        """The bytes that came; None if none did, or they were claimed or thrown away.
+
+        Raises:
+            StoreUnavailable: nobody knows now.
+        """
+        return self._objects.names(f"uploads/{upload_id}").get(_upload(upload_id))
+
+    async def claim_upload(self, upload_id: str, analysis_id: str) -> None:
+        """Make the media of an upload that of an analysis, so that whoever still has the URL cannot change it.
+
+        Raises:
+            ObjectNotFound, StoreUnavailable: there is none, or not now.
+        """
+        await self._objects.copy(_upload(upload_id), _media(analysis_id))
+
+    def remove_upload(self, upload_id: str) -> None:
+        """Remove an upload; nothing happens when it is gone already.
+
+        Raises:
+            StoreUnavailable: it may be there still.
+        """
+        self._objects.remove_group(f"uploads/{upload_id}")
+
     # -- bookmarks ---------------------------------------------------------------------------------------------
 
     def write_bookmark(self, analysis_id: str, content: bytes) -> str:
@@ -193,7 +233,7 @@ class Storage:
         Raises:
             StoreUnavailable: some may be there still.
         """
-        self._objects.remove(*self._objects.names(f"{analysis_id}/bookmarks"))
+        self._objects.remove(*self._objects.names(f"analyses/{analysis_id}/bookmarks"))
 
     # -- evidence ---------------------------------------------------------------------------------------------
 
@@ -254,22 +294,26 @@ class Storage:
         for (track, k), images in crops.items():
             files |= {_crop(track, k, "face"): images.jpeg, _crop(track, k, "boundary"): images.boundary_png}
         files["result.json"] = result.model_dump_json().encode()
-        earlier = self._objects.names(f"{analysis_id}/evidence")
+        earlier = self._objects.names(f"analyses/{analysis_id}/evidence")
         for name, content in files.items():
             self._objects.put(_evidence(analysis_id, name), content)
         self._objects.remove(*(earlier.keys() - {_evidence(analysis_id, name) for name in files}))
 
 
 def _media(analysis_id: str) -> str:
-    return f"{analysis_id}/media"
+    return f"analyses/{analysis_id}/media"
+
+
+def _upload(upload_id: str) -> str:
+    return f"uploads/{upload_id}/media"
 
 
 def _bookmark(analysis_id: str, key: str) -> str:
-    return f"{analysis_id}/bookmarks/{key}"
+    return f"analyses/{analysis_id}/bookmarks/{key}"
 
 
 def _evidence(analysis_id: str, name: str) -> str:
-    return f"{analysis_id}/evidence/{name}"
+    return f"analyses/{analysis_id}/evidence/{name}"
 
 
 def _crop(track: int, k: int, layer: Layer) -> str:

@@ -57,7 +57,7 @@ LEFT_S: Final = 2.0
 DROPS_S: Final = 0.5
 NOTHING: Final = Allowance(media=0, bytes=0)
 
-DropCause = Literal["client_over_credit", "no_pts", "undecodable", "overtaken", "nets_failed", "paused"]
+DropCause = Literal["client_over_credit", "no_pts", "undecodable", "missing", "overtaken", "nets_failed", "paused"]
 EndReason = Literal["stopped", "source_ended", "idle", "failed", "draining"]
 
 log = structlog.get_logger()
@@ -406,6 +406,9 @@ class Session:
             return not self._aborted
         if frame.dropped_before:
             self._soon(self.drop, "undecodable", frame.dropped_before, None if self._last is None else self._last.t)
+        if frame.missing_before:
+            since = frame.missing_since
+            self._soon(self.drop, "missing", frame.missing_before, None if since is None else float(since * frame.time_base))
         if self._last is not None and (frame.flags & BREAKS or self._pause_told):
             self._soon(self.emit, self._gap(self._last, frame))
         self._last, self._pause_told = frame, False
@@ -419,12 +422,13 @@ class Session:
             cause = "discontinuity"
         elif after.epoch != before.epoch:
             cause = "reconnected"
+        began = before.pts if after.gap_since is None or cause != "missing" else after.gap_since
         return GapEvent(
             session_id=self.id,
             cause=cause,
-            start=moment(before.pts, before.time_base),
+            start=moment(began, before.time_base),
             end=moment(after.pts, after.time_base),
-            seconds=float((after.pts - before.pts) * after.time_base),
+            seconds=float((after.pts - began) * after.time_base),
         )
 
     def _judge(self) -> Verdict:

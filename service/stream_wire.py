@@ -199,16 +199,17 @@ class GapEvent(Event):
 
     type: Literal["gap"] = "gap"
     cause: Literal["missing", "discontinuity", "reconnected", "paused"]
-    start: Moment = Field(description="The last wanted picture before it.")
+    start: Moment = Field(description="The last picture before it, looked at or not; before an outage, the last that was looked at.")
     end: Moment = Field(description="The first after it.")
     seconds: float
 
 
 class DropEvent(Event):
-    """Media that nobody looked at, and why. Over-credit chunks of a container can be sent again, from `next_seq`."""
+    """Media that nobody looked at, and why. `missing` never came, as the steady interval of a camera's other pictures tells; holes above a
+    second are gaps. Over-credit chunks of a container can be sent again, from `next_seq`."""
 
     type: Literal["drop"] = "drop"
-    cause: Literal["client_over_credit", "no_pts", "undecodable", "overtaken", "nets_failed", "paused"]
+    cause: Literal["client_over_credit", "no_pts", "undecodable", "missing", "overtaken", "nets_failed", "paused"]
     n: int = Field(ge=1)
     since: float | None = Field(default=None, description="Media seconds at which it began, if that is known.")
     next_seq: int | None = Field(default=None, description="The `seq` that is expected next.")

@@ -5,8 +5,7 @@ Nothing is spooled: a multipart body is cut by a streaming parser.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterator
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Final, Protocol
 
@@ -14,15 +13,15 @@ from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from service.intake import check_announced
-from service.problems import MalformedUpload, UnsupportedContentType, UploadTooSlow, UrlImportNotSupported
+from service.intake import check_announced, paced
+from service.problems import MalformedUpload, UnsupportedContentType, UploadTooSlow
 from service.settings import Settings
 from service.storage import Storage
 
 MAX_FIELD_BYTES: Final = 4096
 MAX_OVERHEAD_BYTES: Final = 64 * 1024
 """What a multipart body may be larger than its file: boundaries, part headers and fields."""
-PACE_BYTES: Final = 64 * 1024
+MAX_JSON_BYTES: Final = 16 * 1024
 FIELDS: Final = ("external_id",)
 
 
@@ -39,64 +38,48 @@ def open_body(request: Request, storage: Storage, settings: Settings) -> Body:
     """The media that `request` brings, to be read once; reading raises what is wrong with it.
 
     Raises:
-        UnsupportedContentType, UrlImportNotSupported: the body is neither a form nor media.
+        UnsupportedContentType: the body is neither a form nor media.
         UploadTooLarge, DiskFull: it will not fit, as it says itself.
         MalformedUpload: the form is cut, has no `file`, two of them, or unknown fields.
         UploadTooSlow, ClientDisconnect: the client stopped sending.
     """
-    kind, options = parse_options_header(request.headers.get("content-type"))
-    content_type = kind.decode("latin-1").lower()
-    if content_type == "application/json":
-        raise UrlImportNotSupported(
-            "This version takes files only; importing media from a URL comes later.",
-            expected="a multipart form with `file`, or the media as the body",
-            got="application/json",
-        )
+    content_type, options = _content_type(request)
     is_form = content_type == "multipart/form-data"
     if not is_form and not content_type.startswith("video/") and content_type != "application/octet-stream":
         raise UnsupportedContentType(
             "The body is neither a form nor media.",
-            expected="multipart/form-data, video/* or application/octet-stream",
+            expected="multipart/form-data, video/*, application/octet-stream or application/json",
             got=content_type or "no content type",
         )
     if (announced := request.headers.get("content-length", "")).isdecimal():
         check_announced(int(announced) - (MAX_OVERHEAD_BYTES if is_form else 0), storage, settings)
-    chunks = paced(request.stream(), settings)
+    chunks = paced(request.stream(), settings, UploadTooSlow)
     return _Form(options.get(b"boundary", b""), chunks) if is_form else _Raw(chunks)
 
 
-async def paced(chunks: AsyncIterable[bytes], settings: Settings) -> AsyncIterator[bytes]:
-    """The same bytes from a sender that keeps sending. Only time spent waiting for the sender counts.
+def is_json(request: Request) -> bool:
+    """Whether the body says where media is, rather than being it."""
+    return _content_type(request)[0] == "application/json"
+
+
+async def read_json(request: Request, settings: Settings) -> bytes:
+    """A small JSON body.
 
     Raises:
-        UploadTooSlow: PACE_BYTES took longer than `upload_stall_s`, or everything longer than `upload_timeout_s`.
+        MalformedUpload: it is a large one.
+        UploadTooSlow, ClientDisconnect: the client stopped sending.
     """
-    loop = asyncio.get_running_loop()
-    source = aiter(chunks)
-    left, total, brought = settings.upload_stall_s, settings.upload_timeout_s, 0
-    while True:
-        began = loop.time()
-        try:
-            async with asyncio.timeout(min(left, total)):
-                chunk = await anext(source, None)
-        except TimeoutError as error:
-            stalled = left <= total
-            raise UploadTooSlow(
-                "The upload did not come in time.",
-                expected=f"{PACE_BYTES:,} bytes within {settings.upload_stall_s:g} s"
-                if stalled
-                else f"all of it within {settings.upload_timeout_s:g} s",
-                got=f"{brought:,} bytes" if stalled else "less",
-            ) from error
-        if chunk is None:
-            return
-        waited = loop.time() - began
-        left, total, brought = left - waited, total - waited, brought + len(chunk)
-        if brought >= PACE_BYTES:
-            left, brought = settings.upload_stall_s, 0
-        left, total = max(left, 0.0), max(total, 0.0)
-        if chunk:
-            yield chunk
+    body = bytearray()
+    async for chunk in paced(request.stream(), settings, UploadTooSlow):
+        body += chunk
+        if len(body) > MAX_JSON_BYTES:
+            raise MalformedUpload("The JSON is too large.", expected=f"at most {MAX_JSON_BYTES:,} bytes", got="more")
+    return bytes(body)
+
+
+def _content_type(request: Request) -> tuple[str, dict[bytes, bytes]]:
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    return kind.decode("latin-1").lower(), options
 
 
 def basename(name: str | None) -> str | None:

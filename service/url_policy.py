@@ -129,6 +129,10 @@ class UrlPolicy:
         """Whether a connection to `address`, and to whatever it is a cover for, is allowed."""
         return all(self._allows(one) for one in _faces(address))
 
+    def names(self, address: Address) -> bool:
+        """Whether `address`, and whatever it is a cover for, is in a network that somebody named."""
+        return all(any(one in network for network in self._networks) for one in _faces(address))
+
     def _allows(self, address: Address) -> bool:
         if any(address in network for network in self._networks):
             return True

@@ -28,6 +28,7 @@ GAP_WORDS: Final = {
 DROP_WORDS: Final = {
     "overtaken": "left out, the machine is behind",
     "undecodable": "lost or undecodable",
+    "missing": "never came",
     "no_pts": "without a time",
     "nets_failed": "on which the nets failed",
     "paused": "not looked at, paused",

@@ -8,6 +8,7 @@ Every client gets a pipeline of its own, which starts at frame 0. KEPT is a patt
     /live      30 fps, one slice, a key frame every 2 s
     /vfr       the same camera, dropping frames before the encoder
     /loss      30 fps, a key frame a second; frames 20 and 21 of each second are lost after the encoder, as a network loses them
+    /holes     /loss, but 5 of 100 are lost in a row: frames 60 to 89 of each 600
     /slices    sliced encoder behind `config-interval=-1`: each key frame falls into several access units of one timestamp
     /prompt    /live with a sender report (RTCP) every tenth of a second instead of the first after one or two
     /av        /prompt with sound
@@ -24,6 +25,8 @@ from typing import Any
 
 FPS = 30
 LOST = (20, 21)
+HOLE = range(60, 90)
+HOLE_EVERY = 600
 TEST_CARD = f"videotestsrc is-live=true pattern=ball ! video/x-raw,format=I420,width=160,height=120,framerate={FPS}/1"
 # Everything that would cut the picture, or the group of pictures, elsewhere than where the mount says is off.
 ENCODER = (
@@ -61,7 +64,9 @@ def main(port: str, clip: str, kept: str) -> None:
     mount("/file", f'filesrc location="{clip}" ! parsebin ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=1')
     mount("/live", CAMERA)
     _thin(gst, mount("/vfr", CAMERA), "sink", lambda frame: kept[frame % len(kept)] == "1")
-    _thin(gst, mount("/loss", CAMERA.replace("key-int-max=60", "key-int-max=30")), "src", lambda frame: frame % FPS not in LOST)
+    often = CAMERA.replace("key-int-max=60", "key-int-max=30")
+    _thin(gst, mount("/loss", often), "src", lambda frame: frame % FPS not in LOST)
+    _thin(gst, mount("/holes", often), "src", lambda frame: frame % HOLE_EVERY not in HOLE)
     sliced = ENCODER.replace("threads=1 sliced-threads=false", "threads=4 sliced-threads=true").replace("slices=1", "slices=4")
     mount("/slices", f"{TEST_CARD} ! {sliced} key-int-max=30 ! rtph264pay name=pay0 pt=96 config-interval=-1")
     _report_often(mount("/prompt", CAMERA))

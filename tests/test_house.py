@@ -45,6 +45,7 @@ BREACHES = {
         "import av",
     ),
     "only models.face_detector imports facenet_pytorch": ("models/breach.py", "import facenet_pytorch"),
+    "only service.workflows imports dbos": ("service/breach.py", "import dbos"),
     "the client loads no model and no server": ("service/client/breach.py", "import pipelines.model"),
     "only models.compiled imports onnxruntime": ("pipelines/breach.py", "import onnxruntime"),
 }

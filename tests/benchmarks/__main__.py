@@ -24,6 +24,7 @@ from tests.benchmarks import (
     bench_crash,
     bench_decode,
     bench_edge,
+    bench_faults,
     bench_gpu,
     bench_latency,
     bench_length,
@@ -50,6 +51,7 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "edge": bench_edge.run,
     "live": bench_live.run,
     "latency": bench_latency.run,
+    "faults": bench_faults.run,
     "soak": bench_soak.run,
     "attention": bench_attention.run,
     "length": bench_length.run,
@@ -65,7 +67,23 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "crash": bench_crash.run,
 }
 ON_REQUEST = frozenset(
-    {"seconds", "xor", "ablation", "card", "gpu", "liquid_gpu", "pairs", "live", "latency", "soak", "attention", "length", "day", "crash"}
+    {
+        "seconds",
+        "xor",
+        "ablation",
+        "card",
+        "gpu",
+        "liquid_gpu",
+        "pairs",
+        "live",
+        "latency",
+        "soak",
+        "attention",
+        "length",
+        "day",
+        "crash",
+        "faults",
+    }
 )
 """They take half an hour or more, or are about a GPU; they run only when they are asked for by name."""
 

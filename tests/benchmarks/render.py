@@ -12,7 +12,22 @@ from rich.table import Table as RichTable
 from tests.benchmarks.bench_xor import PUBLISHED
 
 Rows = Sequence[dict[str, Any]]
-IN_README = ("walk", "peers", "timeline", "decode", "edge", "live", "latency", "soak", "attention", "length", "liquid", "seconds", "xor")
+IN_README = (
+    "walk",
+    "peers",
+    "timeline",
+    "decode",
+    "edge",
+    "live",
+    "latency",
+    "faults",
+    "soak",
+    "attention",
+    "length",
+    "liquid",
+    "seconds",
+    "xor",
+)
 IN_MODEL_CARD = ("card", "ablation")
 TITLES = {
     "genuine": "Genuine deepfakes (tier `validation`), video level",
@@ -84,6 +99,8 @@ def tables(name: str, rows: Rows) -> list[Table]:
             return [_live(rows)]
         case "latency":
             return [_latency(rows)]
+        case "faults":
+            return [_faults(rows)]
         case "soak":
             return [_soak(rows)]
         case "attention":
@@ -168,6 +185,38 @@ def _latency(rows: Rows) -> Table:
         for row in rows
     ]
     return Table("from a camera's picture to the client's score, ms, p50 / p95", ("streams", "looks a second each", *stages), tuple(cells))
+
+
+def _faults(rows: Rows) -> Table:
+    def seconds(value: float | None) -> str:
+        return "" if value is None else f"{value:.1f}"
+
+    cells = [
+        (
+            f"{row['fault']}, {row['transport'].upper()}",
+            seconds(row["noticed_s"]),
+            seconds(row["given_up_s"]),
+            ", ".join(row["told"]),
+            seconds(row["scores_again_s"]),
+            " + ".join(seconds(gap_s) for gap_s in row["gaps_s"]) or "none",
+            f"{row['tracks_kept']} of {row['tracks']}" if row["tracks"] else "",
+            seconds(row["longest_dt_s"]),
+            seconds(row["end_s"]),
+        )
+        for row in rows
+    ]
+    columns = (
+        "the camera is",
+        "noticed after, s",
+        "given up after, s",
+        "states told",
+        "scores again after it is back, s",
+        "gap told, s",
+        "tracks that go on",
+        "their dt, s",
+        "`stop` to `end`, s",
+    )
+    return Table(f"faults of a camera, T = {rows[0]['silent_s']:.0f} s", columns, tuple(cells))
 
 
 def _soak(rows: Rows) -> Table:

@@ -101,6 +101,7 @@ def test_the_benchmark_walks_on_a_processor(model: Model, tmp_path: Path, monkey
     assert bench_gpu.whole_streams(model, clip, read_frames, threads=2) > 0
 
 
+@pytest.mark.gpu
 def test_on_a_gpu_the_peaks_are_those_of_a_gpu() -> None:
     require("gpu")
     peaks = measured_peaks(torch.device("cuda"))

@@ -173,6 +173,7 @@ def on_gpu() -> FaceEncoder:
     return made.to("cuda", memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]  # torch's stub lacks this form
 
 
+@pytest.mark.gpu
 def test_on_a_gpu_every_bucket_says_what_a_plain_pass_says() -> None:
     require("gpu")
     eye, exact = BucketedEye(on_gpu()), BucketedEye(on_gpu(), dtype=torch.float32)
@@ -185,6 +186,7 @@ def test_on_a_gpu_every_bucket_says_what_a_plain_pass_says() -> None:
     assert eye.buckets[-1] == 256
 
 
+@pytest.mark.gpu
 def test_on_a_gpu_what_fills_a_bucket_up_changes_no_bit() -> None:
     require("gpu")
     mine = crops(3, 160)
@@ -195,6 +197,7 @@ def test_on_a_gpu_what_fills_a_bucket_up_changes_no_bit() -> None:
     assert same_bits(EncoderOutput(*(part[13:] for part in together)), fresh)
 
 
+@pytest.mark.gpu
 def test_on_a_gpu_how_many_share_a_bucket_matters_no_more_than_bf16_does() -> None:
     require("gpu")
     given = crops(16, 160)
@@ -203,6 +206,7 @@ def test_on_a_gpu_how_many_share_a_bucket_matters_no_more_than_bf16_does() -> No
     assert float((together.logit - torch.cat([one.logit for one in alone])).abs().max()) < 0.05
 
 
+@pytest.mark.gpu
 def test_on_a_gpu_without_memory_it_goes_on_in_smaller_buckets() -> None:
     require("gpu")
     torch.cuda.empty_cache()

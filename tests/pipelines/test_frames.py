@@ -168,10 +168,11 @@ def test_hardware_that_is_not_there_is_replaced_and_said(tmp_path: Path) -> None
 
 
 @pytest.mark.gpu
-def test_nvdec_gives_the_same_times_and_nearly_the_same_pictures(tmp_path: Path) -> None:
+@pytest.mark.parametrize("hz", [None, 8.0])
+def test_nvdec_gives_the_same_times_and_nearly_the_same_pictures(tmp_path: Path, hz: float | None) -> None:
     require("gpu")
     path = face_clip(tmp_path / "a.mp4", pts=variable_pts(3.0, seed=6))
-    with read_frames(path, hz=None, hwaccel="cuda") as hard, read_frames(path, hz=None) as soft:
+    with read_frames(path, hz=hz, hwaccel="cuda") as hard, read_frames(path, hz=hz) as soft:
         for a, b in zip(hard, soft, strict=True):
             assert a.pts == b.pts
             assert np.abs(a.image.astype(int) - b.image.astype(int)).mean() < 4.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from importlib.resources import as_file, files
@@ -328,6 +329,19 @@ async def test_a_key_that_asks_too_much_is_told_when_to_ask_again(serve: Serve, 
         assert "20 a minute" in str(assert_problem(slow_down, 429, "too-many-requests")["expected"])
         assert 1 <= int(slow_down.headers["Retry-After"]) <= 3
         assert client.get("/v1/analyses", headers=modest).status_code == 200
+
+
+def test_an_event_stream_takes_a_place_as_long_as_it_lasts(serve: Serve, locked: Settings, endless: Path) -> None:
+    with serve(locked.model_copy(update={"keys": KeyTerms(at_once=1)})) as client:
+        client.headers.update(bearer(made(locked, "admin")))
+        path = upload(client, endless).headers["Location"]
+        with client.stream("GET", f"{path}/events") as events:
+            next(events.iter_lines())
+            assert_problem(client.post(f"{path}/cancel"), 429, "too-many-requests")
+        until = time.monotonic() + 60  # until the service has noticed that nobody listens
+        while (answer := client.post(f"{path}/cancel")).status_code == 429 and time.monotonic() < until:
+            time.sleep(0.1)
+        assert answer.json()["status"] == "cancelled"
 
 
 def test_a_quota_fills_up_again() -> None:

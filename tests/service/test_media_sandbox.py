@@ -77,6 +77,7 @@ def _facts(frame: Frame) -> tuple[object, ...]:
         frame.provenance,
         frame.flags,
         frame.dropped_before,
+        (frame.missing_before, frame.missing_since, frame.gap_since),
         frame.epoch,
         frame.shift,
         frame.image.shape,

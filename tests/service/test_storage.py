@@ -122,7 +122,7 @@ async def test_only_what_no_row_knows_is_removed(settings: Settings) -> None:
     half = settings.data_dir / "analyses" / "half"
     half.mkdir()
     (half / "media#1").write_bytes(b"what a killed process was writing")
-    assert storage.remove_orphans({"kept", "elsewhere"}) == ["half", "orphan"]
+    assert storage.remove_orphans({"kept", "elsewhere"}) == ["analyses/half", "analyses/orphan"]
     assert await get(storage, "kept") == b"media"
     assert [path.name for path in (settings.data_dir / "analyses").iterdir()] == ["kept"]
 
@@ -133,7 +133,7 @@ async def test_of_what_replicas_share_only_old_orphans_are_removed(s3: S3, setti
     old, known, new = (new_id(time_ns) for time_ns in (10 * DAY_NS, 11 * DAY_NS, None))
     for name in (old, known, new, "not-ours"):
         await put(storage, name)
-    assert storage.remove_orphans({known}) == [old]
+    assert storage.remove_orphans({known}) == [f"analyses/{old}"]
     assert s3.names() == sorted(f"some/prefix/analyses/{name}/media" for name in (known, new, "not-ours"))
 
 
@@ -198,4 +198,4 @@ async def test_a_bucket_that_is_gone_is_not_an_object_that_is_gone(s3: S3, setti
 )
 def test_a_url_that_names_no_store_is_refused(url: str) -> None:
     with pytest.raises(BadStoreUrl, match="s3://bucket"):
-        Objects.at_url(url, "analyses")
+        Objects.at_url(url)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_network
+from itertools import pairwise
 
 import httpx
 import pytest
@@ -12,8 +13,9 @@ import pytest
 from pipelines.media import RtspTransport
 from service.settings import Settings
 from tests.rtsp import KEPT, RtspServer, rtsp_server
+from tests.rtsp_server import FPS, HOLE, HOLE_EVERY, LOST
 from tests.service.conftest import Serve
-from tests.service.streaming import Left, talk
+from tests.service.streaming import Json, Left, Talk, talk
 from tests.support import require
 
 
@@ -65,6 +67,41 @@ async def test_every_score_has_the_time_of_the_camera(either: httpx.Client, came
     # RTP's zero is the picture that the camera sent first; counted from there, each is one of its pattern, in one place of it alone.
     places = [n for n in range(len(KEPT)) if all(KEPT[(n + number) % len(KEPT)] == "1" for number in numbers)]
     assert len(places) == 1 and len(scores) > 20
+
+
+async def test_pictures_that_never_came_are_told_with_their_place(near: httpx.Client, camera: RtspServer) -> None:
+    async with talk(near) as it:
+        await it.say("start", mode="pull", url=camera.url("/loss"))
+        # A stream must have been steady for a while before it owes pictures.
+        await it.until("drop", lambda _: len(_missing(it)) >= 4, within_s=60)
+        await it.say("stop")
+        end = await it.until("end")
+    missing = _missing(it)
+    sinces = [event["since"] * FPS for event in missing]
+    assert sinces == pytest.approx([round(since) for since in sinces], abs=0.03), "one millisecond"
+    assert {event["n"] for event in missing} == {len(LOST)}
+    assert [round(later - earlier) for earlier, later in pairwise(sinces)] == [FPS] * (len(missing) - 1), "one hole a second, none twice"
+    numbers = {round(event["at"]["t"] * FPS) for event in it.of("score")}
+    assert not numbers & {round(since) + n for since in sinces for n in range(1, 1 + len(LOST))}
+    assert end["totals"]["dropped"] == sum(event["n"] for event in it.of("drop")) and it.of("gap") == []
+
+
+async def test_a_hole_of_a_second_is_a_gap_of_its_true_length(near: httpx.Client, camera: RtspServer) -> None:
+    async with talk(near) as it:
+        await it.say("start", mode="pull", url=camera.url("/holes"))
+        await it.until("gap", lambda _: len(it.of("gap")) == 2, within_s=90)
+        await it.say("stop")
+        await it.until("end")
+    gaps = it.of("gap")
+    assert {event["cause"] for event in gaps} == {"missing"} and _missing(it) == []
+    starts, ends = ([event[which]["t"] for event in gaps] for which in ("start", "end"))
+    assert starts[1] - starts[0] == pytest.approx(HOLE_EVERY / FPS, abs=0.001)
+    assert [event["seconds"] for event in gaps] == pytest.approx([(len(HOLE) + 1) / FPS] * 2, abs=0.001)
+    assert not [at for event in it.of("score") for start, end in zip(starts, ends, strict=True) if start < (at := event["at"]["t"]) < end]
+
+
+def _missing(it: Talk) -> list[Json]:
+    return [event for event in it.of("drop") if event["cause"] == "missing"]
 
 
 async def test_a_camera_that_sends_over_udp_alone(serve: Serve, settings: Settings, camera: RtspServer) -> None:

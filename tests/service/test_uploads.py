@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import re
 import socket
 import time
@@ -101,12 +103,6 @@ def test_what_is_neither_form_nor_video_is_refused(client: httpx.Client, setting
     assert left_behind(client, settings) == []
 
 
-def test_a_url_is_refused_until_it_can_be_fetched_safely(client: httpx.Client, settings: Settings) -> None:
-    problem = assert_problem(client.post("/v1/analyses", json={"url": "http://example.org/a.mp4"}), 422, "url-import-not-supported")
-    assert "multipart form" in str(problem["expected"])
-    assert left_behind(client, settings) == []
-
-
 @pytest.fixture
 def small(settings: Settings, clip: Path) -> Settings:
     """A service that takes exactly the clip."""
@@ -166,6 +162,130 @@ def test_a_client_that_goes_away_leaves_nothing(client: httpx.Client, settings: 
     while left_behind(client, settings) and time.monotonic() < until:
         time.sleep(0.02)
     assert left_behind(client, settings) == []
+
+
+@pytest.fixture
+def impatient(settings: Settings) -> Settings:
+    """A service that waits half a second for a client."""
+    return settings.model_copy(update={"upload_stall_s": 0.5})
+
+
+def answer_to(wire: socket.socket) -> tuple[int, dict[str, object]]:
+    """Status and problem of what came back until the service hung up."""
+    said = b""
+    while piece := wire.recv(4096):
+        said += piece
+    start, _, body = said.partition(b"\r\n\r\n")
+    return int(start.split()[1]), json.loads(body)
+
+
+@pytest.mark.parametrize("sent", [0, 1, 100_000])
+def test_a_client_that_stops_sending_is_told_so_and_leaves_nothing(serve: Serve, impatient: Settings, sent: int) -> None:
+    with serve(impatient) as client:
+        with socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=60) as wire:
+            wire.sendall(head(client, 5_000_000) + b"x" * sent)
+            status, problem = answer_to(wire)
+        assert (status, problem["type"]) == (408, "urn:undercurrent:problem:upload-too-slow")
+        assert "within 0.5 s" in str(problem["expected"])
+        assert left_behind(client, impatient) == []
+
+
+def test_a_client_that_trickles_is_no_better(serve: Serve, impatient: Settings) -> None:
+    """Slow loris: always one more byte, never an end."""
+    with serve(impatient) as client:
+        with socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=60) as wire:
+            wire.sendall(head(client, 5_000_000))
+            wire.settimeout(0.01)
+            said, until = b"", time.monotonic() + 60
+            while not said and time.monotonic() < until:
+                wire.sendall(b"x")
+                with contextlib.suppress(TimeoutError):
+                    said = wire.recv(64)
+        assert said.startswith(b"HTTP/1.1 408 ")
+        assert left_behind(client, impatient) == []
+
+
+def test_everything_has_an_end(serve: Serve, settings: Settings) -> None:
+    """A client that keeps its pace for ever is stopped as well."""
+    hurried = settings.model_copy(update={"upload_timeout_s": 1.0})
+
+    def endlessly() -> Iterator[bytes]:
+        for _ in range(600):
+            yield b"x" * 100_000
+            time.sleep(0.1)
+
+    with serve(hurried) as client:
+        answer = client.post("/v1/analyses", content=endlessly(), headers={"Content-Type": "video/mp4"})
+        assert "all of it within 1 s" in str(assert_problem(answer, 408, "upload-too-slow")["expected"])
+        assert left_behind(client, hurried) == []
+
+
+def test_a_slow_client_that_keeps_going_is_served(serve: Serve, impatient: Settings, clip: Path) -> None:
+    """Time that this service takes itself is not counted against it."""
+
+    def steadily() -> Iterator[bytes]:
+        for piece in chunks(clip.read_bytes()):
+            time.sleep(0.002)
+            yield piece
+
+    with serve(impatient.model_copy(update={"upload_stall_s": 20.0})) as client:
+        answer = client.post("/v1/analyses", content=steadily(), headers={"Content-Type": "video/mp4"})
+        assert answer.status_code == 202, answer.text
+
+
+def test_a_body_that_is_shorter_than_it_said_is_no_upload(client: httpx.Client, settings: Settings, clip: Path) -> None:
+    whole = clip.read_bytes()
+    with socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=10) as wire:
+        wire.sendall(head(client, len(whole) + 1) + whole)
+        wire.shutdown(socket.SHUT_WR)
+        wire.recv(64)
+    until = time.monotonic() + 60
+    while left_behind(client, settings) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert left_behind(client, settings) == []
+
+
+def test_what_follows_the_announced_length_is_no_part_of_the_upload(client: httpx.Client, clip: Path) -> None:
+    whole = clip.read_bytes()
+    with socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=60) as wire:
+        wire.sendall(head(client, len(whole)) + whole + b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+        said = b""
+        while piece := wire.recv(4096):
+            said += piece
+    assert said.startswith(b"HTTP/1.1 202 ") and b'"alive"' in said
+    (row,) = client.get("/v1/analyses").json()["items"]
+    assert client.get(row["links"]["media"]).content == whole
+
+
+def test_two_lengths_are_refused(client: httpx.Client, settings: Settings) -> None:
+    """Request smuggling: whoever sits in front must not see other requests than we do."""
+    with socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=10) as wire:
+        wire.sendall(head(client, 5)[:-2] + b"Content-Length: 6\r\n\r\nabcdef")
+        assert wire.recv(64).startswith(b"HTTP/1.1 400 ")
+    assert left_behind(client, settings) == []
+
+
+def test_the_same_media_is_judged_once_if_that_is_asked_for(serve: Serve, client: httpx.Client, settings: Settings, clip: Path) -> None:
+    raw = {"Content-Type": "video/mp4"}
+    first = client.post("/v1/analyses?dedupe=true", content=clip.read_bytes(), headers={**raw, "Prefer": "wait=60"}).json()
+    assert first["status"] == "succeeded"
+    again = client.post("/v1/analyses?dedupe=true", content=clip.read_bytes(), headers=raw)
+    assert (again.status_code, again.json()) == (200, first)
+    with clip.open("rb") as file:
+        form = client.post("/v1/analyses?dedupe=true", files={"file": ("other.mp4", file)})
+    assert (form.status_code, form.json()["id"]) == (200, first["id"])
+    assert left_behind(client, settings) == [first["id"]] * 2
+    assert client.post("/v1/analyses", content=clip.read_bytes(), headers=raw).json()["id"] != first["id"]
+    assert client.post("/v1/analyses?dedupe=true", content=clip.read_bytes() + b"x", headers=raw).json()["id"] != first["id"]
+
+
+def test_what_was_judged_otherwise_is_not_the_same(serve: Serve, settings: Settings, clip: Path) -> None:
+    raw = {"Content-Type": "video/mp4", "Prefer": "wait=60"}
+    ids = []
+    for hz in (4.0, 5.0, 4.0):
+        with serve(settings.model_copy(update={"hz": hz})) as client:
+            ids.append(client.post("/v1/analyses?dedupe=true", content=clip.read_bytes(), headers=raw).json()["id"])
+    assert ids[0] == ids[2] != ids[1]
 
 
 @given(st.text(max_size=400))

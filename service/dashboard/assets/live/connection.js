@@ -39,6 +39,11 @@ export class Connection {
     else this.#connect();
   }
 
+  // Whether media can be sent now, as far as the connection goes.
+  get open() {
+    return this.#ready;
+  }
+
   // A single picture: sent now, or not at all. Returns whether.
   picture(kind, payload, header) {
     if (!this.#room(payload.byteLength) || this.#socket.bufferedAmount > UNSENT_BYTES) return false;

@@ -48,6 +48,7 @@ export class Pictures {
     this.#late = this.#busy ? slot : null; // Another picture may still come in time.
     if (this.#busy) return;
     this.#slot = slot;
+    if (!this.#connection.open) return this.#onSkip("no_room");
     this.#busy = true;
     try {
       const payload = await this.#encoded(picture);

@@ -14,6 +14,7 @@ export const STATES = {
 const MISSED = {
   overtaken: "left out, because the service was behind",
   undecodable: "could not be decoded",
+  missing: "never came",
   no_pts: "came without a time",
   nets_failed: "on which the nets failed",
   paused: "not looked at while paused",
