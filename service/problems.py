@@ -170,13 +170,13 @@ class RangeNotSatisfiable(ServiceError):
     title = "The range lies outside of the media"
     status = 416
 
-    def __init__(self, size: int, *, got: str) -> None:
-        super().__init__("The range begins behind the end.", expected=f"a byte below {size:,}", got=got)
+    def __init__(self, detail: str, *, expected: str, got: str, size: int | None = None) -> None:
+        super().__init__(detail, expected=expected, got=got)
         self._size = size
 
     @property
     def headers(self) -> dict[str, str]:
-        return {"Content-Range": f"bytes */{self._size}"}
+        return {} if self._size is None else {"Content-Range": f"bytes */{self._size}"}
 
 
 class StoreUnavailable(ServiceError):

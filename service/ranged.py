@@ -50,5 +50,6 @@ def _part(wanted: str | None, size: int) -> tuple[int, int] | None:
     if first and last and int(last) < start:
         return None
     if start >= size or end == 0:
-        raise RangeNotSatisfiable(size, got=f"byte {start:,}")
+        behind = f"byte {start:,}"
+        raise RangeNotSatisfiable("The range begins behind the end.", expected=f"a byte below {size:,}", got=behind, size=size)
     return start, min(end, size)
