@@ -447,6 +447,7 @@ class Walk:
         self._walked = list(self.analysis.frame_pts)
         """PTS of the frames that were judged before, newest last; each is taken off as it comes by again."""
         self._walked.reverse()
+        self._kept = self.analysis.frames
         closely = None
         if triaged:
             with self._clock.stage("triage"):
@@ -500,6 +501,16 @@ class Walk:
                 until = frame.t + media_s if until is None else until
                 if frame.t >= until:
                     return True
+
+    @property
+    def came_further(self) -> bool:
+        """Whether anything was judged since the last bookmark."""
+        return self.analysis.frames > self._kept
+
+    def bookmark(self) -> bytes:
+        """What was learnt since the last bookmark; see `Analysis.bookmark`."""
+        self._kept = self.analysis.frames
+        return self.analysis.bookmark()
 
     def report(self) -> AnalysisReport:
         """Everything that is known once `on` has reached the end."""

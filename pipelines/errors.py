@@ -25,6 +25,7 @@
     |-- EngineClosed            asked of an engine that has ended
     |-- Overloaded              no room for another stream now; says when to ask again
     |-- BookmarkUnusable        a bookmark of other weights, another format or another source, or a damaged one
+    |-- DeviceMissing           asked to judge on a GPU that is not there
     |-- OutputError             a result file cannot be written
     |-- NothingToShow           no aligned face is there that the request could be shown on
     `-- AnalysisCancelled       the caller asked to stop
@@ -170,6 +171,11 @@ class Overloaded(PipelineError):
 class BookmarkUnusable(PipelineError):
     slug = "unusable-bookmark"
     title = "The analysis cannot go on from there"
+
+
+class DeviceMissing(PipelineError):
+    slug = "device-missing"
+    title = "There is no such device"
 
 
 class OutputError(PipelineError):

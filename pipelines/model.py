@@ -19,6 +19,7 @@ from models.eye import Eye
 from models.face_detector import FaceDetector
 from models.slots import Step
 from models.temporal import TemporalHead
+from pipelines.devices import devices
 from pipelines.faces import CROP_PX, CROP_VERSION
 from pipelines.verdict import ModelInfo
 
@@ -52,11 +53,13 @@ def shipped_weights() -> Path:
 
 
 def load_model(weights: str | os.PathLike[str] | None = None, *, device: str = "cpu") -> Model:
-    """Load a checkpoint (default: the shipped one).
+    """Load a checkpoint (default: the shipped one) for the first of the devices that `device` names (`pipelines/devices.py`).
 
     Raises:
-        WeightsError: it is missing, damaged, of another crop version or unknown dimensions, or `device` is not there.
+        WeightsError: it is missing, damaged, of another crop version or unknown dimensions.
+        DeviceMissing: `device` is not there.
     """
+    where = devices(device)[0]
     path = shipped_weights() if weights is None else Path(weights)
     checkpoint = load_checkpoint(path)
     metadata = checkpoint.metadata
@@ -66,9 +69,6 @@ def load_model(weights: str | os.PathLike[str] | None = None, *, device: str = "
             expected=f"crop version {CROP_VERSION}",
             got=str(metadata["crop_version"]),
         )
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise WeightsError("This machine has no GPU that torch can use.", expected="device cpu", got=f"device {device}")
-    where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     encoder = FaceEncoder.from_metadata(_dims(metadata, "encoder"))
     temporal = TemporalHead.from_metadata(_dims(metadata, "temporal"))
     calibrator = Calibrator()
@@ -93,6 +93,11 @@ def load_model(weights: str | os.PathLike[str] | None = None, *, device: str = "
         ),
         device=where,
     )
+
+
+def load_models(weights: str | os.PathLike[str] | None = None, *, device: str = "cpu") -> list[Model]:
+    """The same for every device that `device` names, one Model each; raises as `load_model` does."""
+    return [load_model(weights, device=str(one)) for one in devices(device)]
 
 
 def _dims(metadata: Mapping[str, Any], net: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from fastapi import Request
 from sqlalchemy.exc import IntegrityError
 
 from pipelines.media import MediaInfo
+from service.auth import Caller
 from service.database import AnalysisRow, now
 from service.ids import new_id
 from service.intake import store_media
@@ -22,10 +23,16 @@ log = structlog.get_logger()
 
 
 async def admit(
-    request: Request, rooms: ServiceRooms, tenant: str, external_id: str | None, filename: str | None, idempotency_key: str | None
+    request: Request,
+    rooms: ServiceRooms,
+    caller: Caller,
+    external_id: str | None,
+    filename: str | None,
+    priority: int,
+    idempotency_key: str | None,
 ) -> AnalysisRow:
     """Store, probe and queue. Whatever goes wrong, and a client that goes away, leaves neither file nor row."""
-    analysis_id = new_id()
+    analysis_id, tenant = new_id(), caller.tenant
     kept = False
     try:
         body = open_body(request, rooms.storage, rooms.settings)
@@ -44,6 +51,7 @@ async def admit(
             size_bytes=stored.size_bytes,
             sha256=stored.sha256,
             idempotency_key=idempotency_key,
+            priority=priority,
             created_at=now(),
         )
         try:
@@ -55,11 +63,12 @@ async def admit(
                 raise
             return _same(earlier, stored.sha256, idempotency_key)
         kept = True
+        await rooms.audit.write(tenant, caller.key_id, "analysis.created", row.id)
     finally:
         if not kept:
             await _forget(analysis_id, rooms)
     log.info("analysis_queued", analysis=row.id, size_bytes=row.size_bytes, sha256=row.sha256)
-    rooms.jobs.submit()
+    await rooms.jobs.submit(row)
     return row
 
 

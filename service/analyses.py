@@ -81,6 +81,7 @@ async def create_analysis(
         str | None, Query(max_length=200, description="Your own name for a raw body; a form has a field for it.")
     ] = None,
     filename: Annotated[str | None, Query(max_length=255, description="The name of a raw body; a form carries its own.")] = None,
+    priority: Annotated[int, Query(ge=0, le=9, description="Of two that wait, the lower number goes first.")] = 5,
     idempotency_key: Annotated[
         str | None, Header(min_length=1, max_length=255, description="The same key with the same bytes gives the same analysis.")
     ] = None,
@@ -91,7 +92,7 @@ async def create_analysis(
     The body is a form with `file`, or the media itself with a `video/*` or `application/octet-stream` content type. What cannot be a
     video is refused here, with a problem that says what came; nothing of it is kept.
     """
-    row = await admit(request, rooms, caller.tenant, external_id, filename, idempotency_key)
+    row = await admit(request, rooms, caller, external_id, filename, priority, idempotency_key)
     wait_s = _wait_s(prefer)
     if wait_s is not None and not row.ended:
         applied = min(wait_s, rooms.settings.max_wait_s)
@@ -150,7 +151,7 @@ async def follow_analysis(
     status: AnalysisStatus | None = None
     async with aclosing(rooms.jobs.follow(row.id)) as updates:
         async for update in updates:
-            number = str(update.version)
+            number = str(update.number)
             if update.row.status != status:
                 status = update.row.status
                 yield ServerSentEvent(event="state", data=await shown(update.row, rooms, with_result=False), id=number)
@@ -161,20 +162,22 @@ async def follow_analysis(
 
 
 @router.post("/{analysis_id}/cancel", responses=documented(404, 409, 422, 503))
-async def cancel_analysis(row: Existing, rooms: Rooms) -> AnalysisOut:
+async def cancel_analysis(row: Existing, rooms: Rooms, caller: Known) -> AnalysisOut:
     """Stop a queued or running analysis, within one frame. Cancelling twice is no error; what has a result keeps it."""
     stopped = await _stop(row, rooms)
     if stopped is not None and stopped.status != "cancelled":
         raise AlreadyEnded(f"The analysis has {stopped.status}.", expected="a queued or running analysis", got=stopped.status)
+    await rooms.audit.write(caller.tenant, caller.key_id, "analysis.cancelled", row.id)
     return await shown(stopped or row, rooms)
 
 
 @router.delete("/{analysis_id}", status_code=204, responses=documented(404, 409, 422, 503))
-async def delete_analysis(row: Existing, rooms: Rooms) -> None:
+async def delete_analysis(row: Existing, rooms: Rooms, caller: Known) -> None:
     """Remove an analysis, its media and its evidence; a running one is stopped first."""
     await _stop(row, rooms)
     # In this order: whoever is told 503 can ask again.
     await asyncio.to_thread(rooms.storage.remove, row.id)
+    await rooms.audit.write(caller.tenant, caller.key_id, "analysis.deleted", row.id)
     await rooms.database.remove(row.id)
 
 
@@ -183,7 +186,7 @@ async def shown(row: AnalysisRow, rooms: ServiceRooms, *, with_result: bool = Tr
     result = None
     if with_result and row.status == "succeeded":
         result = await rooms.storage.read_result(row.id)
-    progress = rooms.jobs.progress(row.id) if row.status == "running" else None
+    progress = rooms.jobs.progress(row)
     return AnalysisOut(
         id=row.id,
         external_id=row.external_id,

@@ -8,7 +8,6 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -18,22 +17,41 @@ import uvicorn
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 
-from pipelines.analysis import Model, load_model
+from pipelines.analysis import Model
 from pipelines.engine import Engines
 from pipelines.load import LoadController, LoadTargets
-from service import __version__, analyses, asyncapi, dashboard, evidence, feeds, health, metrics, problems, sign_in, streams, websocket
+from pipelines.model import load_models
+from service import (
+    __version__,
+    alerts,
+    analyses,
+    asyncapi,
+    audit,
+    dashboard,
+    evidence,
+    feeds,
+    health,
+    metrics,
+    problems,
+    sign_in,
+    streams,
+    websocket,
+)
+from service.audit_rows import AuditRows
 from service.auth import needs
 from service.boundary import Boundary
-from service.connection import database_url
+from service.connection import database_url, jobs_url
 from service.database import Database
 from service.drain import Drain
 from service.feed_keeper import Feeds
 from service.feed_rows import FeedRows
+from service.feed_store import FeedStore
 from service.jobs import Jobs
 from service.key_store import KeyStore
 from service.live_source import Cameras
 from service.media_sandbox import MediaSandbox
 from service.problems import ServiceError
+from service.quota import Quota
 from service.rooms import ServiceRooms
 from service.settings import Settings
 from service.storage import Storage
@@ -91,14 +109,13 @@ async def open_rooms(settings: Settings, model: Model | None = None, witness: Wi
     """Open everything that a service owns and start its workers; close it all, in reverse, at the end.
 
     Raises:
-        WeightsError, DatabaseError, DataDirectoryInUse, UnusableDataDirectory, TracesUnavailable: it cannot start.
+        WeightsError, DeviceMissing, DatabaseError, DataDirectoryInUse, UnusableDataDirectory, TracesUnavailable: it cannot start.
     """
     witness = witness or Witness()
     async with AsyncExitStack() as stack:
-        stack.enter_context(_only_one(settings.data_dir))
+        stack.enter_context(_only_one(settings))
         witness.tracer = stack.enter_context(tracing(settings.traces_endpoint))
-        if model is None:
-            model = await asyncio.to_thread(load_model, settings.weights, device=settings.device)
+        models = [model] if model else await asyncio.to_thread(load_models, settings.weights, device=settings.device)
         database = await Database.open(database_url(settings))
         stack.push_async_callback(database.close)
         keys = KeyStore(database)
@@ -107,16 +124,16 @@ async def open_rooms(settings: Settings, model: Model | None = None, witness: Wi
             print(f"Admin key, shown this once: {first.secret}", flush=True)
         storage = Storage.open(settings)
         sandbox = stack.enter_context(MediaSandbox(UrlPolicy(settings.camera_networks)))
-        jobs = Jobs(settings, database, storage, model, sandbox.reader, witness)
+        jobs = Jobs(settings, database, jobs_url(settings), storage, models[0], sandbox.reader, witness)
         stack.push_async_callback(jobs.close)
         # Warm before anybody can ask.
-        engines = await asyncio.to_thread(stack.enter_context, Engines([model], controller=LoadController(_targets(settings))))
+        engines = await asyncio.to_thread(stack.enter_context, Engines(models, controller=LoadController(_targets(settings))))
         terms, cameras = settings.streams, None
         if sandbox.supported():
             cameras = Cameras(sandbox, limits=settings.limits, give_up_s=terms.outage_s, transport=terms.rtsp_transport)
         live = Streams(settings, engines, sandbox.reader, None if cameras is None else cameras.open)
         stack.push_async_callback(live.drain, 0.0)
-        watched = Feeds(FeedRows(database, alone=settings.database_url is None), settings, engines, cameras)
+        watched = Feeds(FeedRows(database, alone=settings.database_url is None), FeedStore.open(settings), settings, engines, cameras)
         stack.push_async_callback(watched.close)
         await jobs.start()
         await watched.start()
@@ -124,7 +141,21 @@ async def open_rooms(settings: Settings, model: Model | None = None, witness: Wi
         # uvicorn would close WebSockets before their clients have heard the end.
         drain.when_leaving(partial(live.drain, SHUTDOWN_GRACE_S))
         drain.when_leaving(watched.close)
-        yield ServiceRooms(settings, database, keys, storage, jobs, sandbox, engines, live, watched, witness, drain)
+        yield ServiceRooms(
+            settings,
+            database,
+            keys,
+            Quota(settings.keys),
+            AuditRows(database),
+            storage,
+            jobs,
+            sandbox,
+            engines,
+            live,
+            watched,
+            witness,
+            drain,
+        )
 
 
 def openapi_document() -> dict[str, Any]:
@@ -196,7 +227,7 @@ def _application(settings: Settings, rooms: Callable[[], AbstractAsyncContextMan
         docs_url=None,
         redoc_url=None,
         generate_unique_id_function=_operation_id,
-        responses=problems.documented(400, 401, 403, 500),
+        responses=problems.documented(400, 401, 403, 429, 500),
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     problems.install(app)
@@ -206,7 +237,9 @@ def _application(settings: Settings, rooms: Callable[[], AbstractAsyncContextMan
     app.include_router(sign_in.router)
     for router in (analyses.router, evidence.router):
         app.include_router(router, dependencies=[Depends(needs("analyses"))])
-    app.include_router(feeds.router, dependencies=[Depends(needs("feeds"))])
+    app.include_router(audit.router, dependencies=[Depends(needs("admin"))])
+    for router in (feeds.router, alerts.router):
+        app.include_router(router, dependencies=[Depends(needs("feeds"))])
     app.include_router(streams.router, dependencies=[Depends(needs("streams"))])
     dashboard.install(app)
     return app
@@ -233,11 +266,14 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 @contextmanager
-def _only_one(directory: Path) -> Iterator[None]:
-    """Hold the data directory for this process; the lock goes with the process, however it ends."""
+def _only_one(settings: Settings) -> Iterator[None]:
+    """Hold the data directory for this process, or its replica's name in one that replicas of a PostgreSQL share; the lock goes with the
+    process, however it ends."""
+    directory = settings.data_dir
+    name = "lock" if settings.database_url is None else f"{settings.replica}.lock"
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = (directory / "lock").open("wb")
+        lock = (directory / name).open("wb")
     except OSError as error:
         raise UnusableDataDirectory(
             f"{directory} cannot be written.", expected="a directory of yours (UNDERCURRENT_DATA_DIR)", got=error.strerror or str(error)
@@ -247,6 +283,8 @@ def _only_one(directory: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise DataDirectoryInUse(
-                f"{directory} is in use.", expected="one service for each data directory (UNDERCURRENT_DATA_DIR)", got="another running one"
+                f"{directory} is in use.",
+                expected="one service for each data directory (UNDERCURRENT_DATA_DIR), or for each replica's name (UNDERCURRENT_REPLICA)",
+                got="another running one",
             ) from error
         yield

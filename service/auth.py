@@ -6,7 +6,7 @@ other sites are kept out by `boundary.py`. Every other service wants a key for a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -114,8 +114,14 @@ def _check_own_page(connection: HTTPConnection) -> None:
 KnownKey = Annotated[KeyRow | None, Depends(_key)]
 
 
-async def _caller(key: KnownKey) -> Caller:
-    return AT_HOME if key is None else Caller(key.tenant, key.granted, key.id)
+async def _caller(connection: HTTPConnection, key: KnownKey) -> AsyncIterator[Caller]:
+    """Until the answer, or the WebSocket, is over."""
+    if key is None:
+        yield AT_HOME
+        return
+    rooms: ServiceRooms = connection.app.state.rooms
+    with rooms.quota.place(key.parent or key.id):
+        yield Caller(key.tenant, key.granted, key.id)
 
 
 Known = Annotated[Caller, Depends(_caller)]

@@ -19,6 +19,7 @@ from rich.panel import Panel
 
 from models.errors import Refusal
 from service import __version__
+from service.cli_device import Device
 from service.cli_evaluate import evaluate_command
 from service.cli_export import export_command
 from service.cli_keys import keys_app
@@ -76,7 +77,7 @@ def detect(
     explain: Annotated[Path | None, typer.Option(help="Write a picture of why: the most suspicious face, moment by moment (.png).")] = None,
     report: Annotated[Path | None, typer.Option(help="Write one self-contained page (.html).")] = None,
     hz: Annotated[str, typer.Option(help="Looks for each second of media, or `all` for every frame.")] = "12",
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where the nets run.")] = "auto",
+    device: Device = "auto",
     weights: Annotated[Path | None, typer.Option(help="Another checkpoint than the shipped one.")] = None,
     triage: Annotated[bool, typer.Option("--triage", help="Key pictures first, closely only where they show a face.")] = False,
     hwaccel: Annotated[Literal["cuda"] | None, typer.Option(help="Decode on this hardware, where there is any.")] = None,

@@ -17,6 +17,8 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
+from service.cli_device import Device
+
 if TYPE_CHECKING:
     from models.errors import Refusal
     from pipelines.model import Model
@@ -31,7 +33,7 @@ def watch_command(
     url: Annotated[str, typer.Argument(help="An rtsp(s) or http(s) URL of a camera or a stream.", metavar="URL")],
     as_json: Annotated[bool, typer.Option("--json", help="One event a line on stdout and nothing else, as on the WebSocket.")] = False,
     hz: Annotated[float, typer.Option(min=0.5, max=120, help="Looks a second at most.")] = 12.0,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where the nets run.")] = "auto",
+    device: Device = "auto",
     weights: Annotated[Path | None, typer.Option(help="Another checkpoint than the shipped one.")] = None,
     silence: Annotated[float, typer.Option(min=0.5, help="Seconds without a picture after which to connect again.")] = 4.0,
     give_up: Annotated[float, typer.Option(min=1, help="Seconds without a picture after which to end.")] = 60.0,

@@ -53,6 +53,12 @@ def database_url(settings: Settings) -> URL:
     return url.set(drivername="postgresql+psycopg")
 
 
+def jobs_url(settings: Settings) -> URL:
+    """Where work is kept: a file of its own beside the rows, or a schema of its own in the same PostgreSQL. SettingsError as above."""
+    url = database_url(settings)
+    return url if settings.database_url is not None else URL.create("sqlite", database=str(settings.data_dir / "jobs.db"))
+
+
 async def open_engine(url: URL) -> AsyncEngine:
     """Connect, and create or migrate the schema.
 

@@ -1,4 +1,4 @@
-"""Rows: facts about an analysis come in, a row of SQLite or PostgreSQL goes out. Written by `jobs.py` and `admission.py`, read by all.
+"""Rows: facts about an analysis come in, a row of SQLite or PostgreSQL goes out. Written by `judging.py` and `admission.py`, read by all.
 
 Result, timeline and crops are files (`storage.py`); a row says `succeeded` only after they are on disk.
 """
@@ -32,6 +32,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from pipelines.verdict import VerdictName
 from service.connection import open_engine
+from service.problems import ServiceError
 from service.schemas import AnalysisStatus
 
 DEFAULT_TENANT: Final = "default"
@@ -50,6 +51,14 @@ class UtcDateTime(TypeDecorator[datetime]):
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         return None if value is None else value.replace(tzinfo=UTC)
+
+
+class NameTaken(ServiceError):
+    """Two replicas have one name."""
+
+    slug = "replica-name-taken"
+    title = "Another replica has this name"
+    status = 500
 
 
 class Base(DeclarativeBase):
@@ -91,6 +100,8 @@ class AnalysisRow(Base):
     """How far it is, as JSON, while it runs."""
     replica: Mapped[str | None] = mapped_column(String(64))
     """Who took it up last."""
+    attempts: Mapped[int] = mapped_column(server_default="0")
+    """How often it was taken up since it came further last."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -220,26 +231,100 @@ class Database:
         queued, oldest = found.get("queued", (0, None))
         return Backlog(queued, found.get("running", (0, None))[0], oldest)
 
-    async def claim_next(self) -> AnalysisRow | None:
-        """Move the oldest queued row to `running` and return it; None when none is queued."""
-        oldest = select(func.min(AnalysisRow.id)).where(AnalysisRow.status == "queued").scalar_subquery()
-        claim = update(AnalysisRow).where(AnalysisRow.id == oldest, AnalysisRow.status == "queued")
+    async def begin(self, analysis_id: str, replica: str) -> AnalysisRow | None:
+        """`replica` takes a row up that has not ended; the row as it is then, None if it has ended or was deleted."""
+        take = update(AnalysisRow).where(AnalysisRow.id == analysis_id, AnalysisRow.status.in_(("queued", "running")))
+        values = {
+            "status": "running",
+            "replica": replica,
+            "started_at": func.coalesce(AnalysisRow.started_at, now()),
+            "attempts": AnalysisRow.attempts + 1,
+            "version": AnalysisRow.version + 1,
+        }
         async with self._sessions.begin() as session:
-            return await session.scalar(claim.values(status="running", started_at=now()).returning(AnalysisRow))
+            return await session.scalar(take.values(values).returning(AnalysisRow))
 
-    async def move(self, analysis_id: str, origin: AnalysisStatus, target: AnalysisStatus, **values: str | float | datetime | None) -> bool:
-        """Move a row from `origin` to `target` with `values`; False when it was not (any more) in `origin`."""
+    async def move(
+        self,
+        analysis_id: str,
+        origin: AnalysisStatus,
+        target: AnalysisStatus,
+        *,
+        replica: str | None = None,
+        **values: str | float | datetime | None,
+    ) -> bool:
+        """Move a row from `origin` to `target` with `values`; False when it was not (any more) in `origin`, or not that of `replica`."""
         if target in ENDED:
             values["finished_at"] = now()
-        change = update(AnalysisRow).where(AnalysisRow.id == analysis_id, AnalysisRow.status == origin).values(status=target, **values)
+        change = update(AnalysisRow).where(AnalysisRow.id == analysis_id, AnalysisRow.status == origin)
+        if replica is not None:
+            change = change.where(AnalysisRow.replica == replica)
+        change = change.values(status=target, progress=None, version=AnalysisRow.version + 1, **values)
         async with self._sessions.begin() as session:
             return (await session.scalar(change.returning(AnalysisRow.id))) is not None
 
-    async def requeue_running(self) -> int:
-        """Put back the rows that a dead process left `running`; how many they were."""
-        change = update(AnalysisRow).where(AnalysisRow.status == "running").values(status="queued", started_at=None)
+    async def note(self, analysis_id: str, replica: str, *, progress: str | None = None, further: bool = False) -> bool:
+        """Write down how far a row is that `replica` works on, and whether it came further; False when it has ended or is another's."""
+        mine = update(AnalysisRow).where(AnalysisRow.id == analysis_id, AnalysisRow.status == "running", AnalysisRow.replica == replica)
+        values: dict[str, object] = {"version": AnalysisRow.version + 1}
+        values |= {} if progress is None else {"progress": progress}
+        values |= {"attempts": 0} if further else {}
+        async with self._sessions.begin() as session:
+            return (await session.scalar(mine.values(values).returning(AnalysisRow.id))) is not None
+
+    async def release(self, replica: str | None) -> int:
+        """Put back what a replica (None: any) has under way; how many rows that were."""
+        change = update(AnalysisRow).where(AnalysisRow.status == "running")
+        if replica is not None:
+            change = change.where(AnalysisRow.replica == replica)
+        change = change.values(status="queued", started_at=None, progress=None, version=AnalysisRow.version + 1)
         async with self._sessions.begin() as session:
             return len((await session.scalars(change.returning(AnalysisRow.id))).all())
+
+    async def unfinished(self) -> dict[str, int]:
+        """Every row that has not ended, oldest first, with its priority."""
+        query = select(AnalysisRow.id, AnalysisRow.priority).where(AnalysisRow.status.in_(("queued", "running"))).order_by(AnalysisRow.id)
+        async with self._sessions() as session:
+            return {analysis_id: priority for analysis_id, priority in await session.execute(query)}
+
+    async def ended_before(self, moment: datetime, limit: int) -> list[str]:
+        """At most `limit` rows that ended before that."""
+        query = select(AnalysisRow.id).where(AnalysisRow.finished_at < moment).order_by(AnalysisRow.id).limit(limit)
+        async with self._sessions() as session:
+            return list(await session.scalars(query))
+
+    async def beat(self, replica: str, seen_at: datetime | None) -> datetime:
+        """`replica` lives. `seen_at`: what this gave it the last time.
+
+        Raises:
+            NameTaken: somebody else has written under that name since.
+        """
+        moment = now()
+        async with self._sessions.begin() as session:
+            row = await session.get(ReplicaRow, replica)
+            if row is None:
+                session.add(ReplicaRow(id=replica, started_at=moment, seen_at=moment))
+            elif seen_at is not None and row.seen_at != seen_at:
+                raise NameTaken(f"Somebody else writes as the replica {replica!r}.", expected="a name of its own", got="another process's")
+            else:
+                row.seen_at = moment
+        return moment
+
+    async def replicas(self) -> dict[str, datetime]:
+        """Every replica that has not left, with its last sign of life."""
+        async with self._sessions() as session:
+            return {name: seen_at for name, seen_at in await session.execute(select(ReplicaRow.id, ReplicaRow.seen_at))}
+
+    async def bury(self, replica: str, seen_at: datetime) -> bool:
+        """Take charge of what a dead replica has left: whoever changes its last sign of life first. False: somebody else did."""
+        change = update(ReplicaRow).where(ReplicaRow.id == replica, ReplicaRow.seen_at == seen_at).values(seen_at=now())
+        async with self._sessions.begin() as session:
+            return (await session.scalar(change.returning(ReplicaRow.id))) is not None
+
+    async def depart(self, replica: str) -> None:
+        """Nothing is left of that replica."""
+        async with self._sessions.begin() as session:
+            await session.execute(delete(ReplicaRow).where(ReplicaRow.id == replica))
 
     async def remove(self, analysis_id: str) -> None:
         """Delete a row; nothing happens when it is gone already."""

@@ -23,7 +23,8 @@ def examine() -> tuple[Table, bool]:
     table.add_row("torch", f"{torch.__version__}, {torch.get_num_threads()} threads")
     table.add_row("av", version("av"))
     table.add_row("CPU", f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}")
-    table.add_row("GPU", torch.cuda.get_device_name() if torch.cuda.is_available() else "none that torch can use; judging runs on the CPU")
+    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    table.add_row("GPU", ", ".join(gpus) or "none that torch can use; judging runs on the CPU")
     table.add_row("media", _decode_child())
     try:
         info = load_model().info

@@ -17,10 +17,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pipelines.engine import Engines
 from service.feed_rows import FeedRows
+from service.feed_store import FeedStore
 from service.feed_watch import FeedWatch
 from service.feed_wire import FeedState
 from service.live_source import Cameras
 from service.picture_source import OpenCamera
+from service.problems import ServiceError
 from service.settings import Settings
 from service.stream_errors import PullNotSupported
 
@@ -35,22 +37,31 @@ class Feeds:
 
     Args:
         rows: what is registered.
+        store: evidence of alerts.
         settings, engines: for every watch.
         cameras: connects; None: this machine cannot, and says so.
     """
 
-    def __init__(self, rows: FeedRows, settings: Settings, engines: Engines, cameras: Cameras | None) -> None:
-        self.rows = rows
+    def __init__(self, rows: FeedRows, store: FeedStore, settings: Settings, engines: Engines, cameras: Cameras | None) -> None:
+        self.rows, self.store = rows, store
         self._settings, self._engines = settings, engines
         self._open: OpenCamera | None = None if cameras is None else partial(cameras.open, forever=True)
         self._owner = uuid4().hex
         self._watches: dict[str, FeedWatch] = {}
         self._turn = asyncio.Lock()
+        self._past_alerts = 0
         self._closed = False
         self._looking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Take up what is registered, and go on looking."""
+        """Remove what no feed knows, take up what is registered, and go on looking."""
+        try:
+            orphans = await asyncio.to_thread(self.store.remove_orphans, [row.id for row in await self.rows.all()])
+        except ServiceError as error:
+            log.error("orphans_not_removed", problem=error.slug)
+        else:
+            if orphans:
+                log.info("orphans_removed", feeds=orphans)
         await self.look()
         self._looking = asyncio.create_task(self._look_again(), name="feeds")
 
@@ -71,6 +82,11 @@ class Feeds:
         """How many are in which state here."""
         return Counter(watch.state for watch in self._watches.values())
 
+    @property
+    def alerts(self) -> int:
+        """That began here, those of deleted feeds too."""
+        return self._past_alerts + sum(watch.alerts for watch in self._watches.values())
+
     async def check(self, url: str) -> None:
         """Make sure that `url` may be watched.
 
@@ -86,7 +102,9 @@ class Feeds:
                 return
             rows = {row.id: row for row in await self.rows.all()}
             for feed_id in self._watches.keys() - rows.keys():
+                self._watches[feed_id].discard()
                 await self._let_go(feed_id)
+                await self._forget(feed_id)
             for feed_id in rows:
                 await self._look_at(feed_id)
 
@@ -94,7 +112,7 @@ class Feeds:
         watch = self._watches.get(feed_id)
         if watch is None:
             if (row := await self.rows.take(feed_id, self._owner)) is not None:
-                self._watches[feed_id] = watch = FeedWatch(row, self.rows, self._settings, self._engines, self._opener)
+                self._watches[feed_id] = watch = FeedWatch(row, self.rows, self.store, self._settings, self._engines, self._opener)
                 await self.rows.renew(feed_id, self._owner, watch.ring.seq)
                 watch.start()
         elif (row := await self.rows.renew(feed_id, self._owner, watch.ring.seq)) is None:
@@ -102,11 +120,19 @@ class Feeds:
         elif row.version != watch.row.version:
             await watch.change(row)
 
+    async def _forget(self, feed_id: str) -> None:
+        """Whatever a deleted feed has left; what cannot be removed now is an orphan at the next start."""
+        try:
+            await asyncio.to_thread(self.store.remove, feed_id)
+        except ServiceError as error:
+            log.error("evidence_not_removed", feed=feed_id, problem=error.slug)
+
     async def _let_go(self, feed_id: str) -> None:
         watch = self._watches[feed_id]
         await watch.stop()
         watch.ring.close()
         del self._watches[feed_id]
+        self._past_alerts += watch.alerts
         try:
             await self.rows.release(feed_id, self._owner, watch.ring.seq)
         except SQLAlchemyError:

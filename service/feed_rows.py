@@ -88,6 +88,12 @@ class AlertRow(Base):
     cause: Mapped[EndCause | None] = mapped_column(String(16))
     told_at: Mapped[datetime] = mapped_column(UtcDateTime)
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    still_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    """0: there is none."""
+    clip_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    """0: there is none, or none yet."""
+    clip_first_pts: Mapped[int | None] = mapped_column(BigInteger)
+    clip_last_pts: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class FeedRows:
@@ -184,6 +190,19 @@ class FeedRows:
         change = update(AlertRow).where(AlertRow.feed_id == alert.feed_id, AlertRow.n == alert.n).values(_values(alert))
         async with self._sessions.begin() as session:
             await session.execute(change)
+
+    async def forget_alerts(self, feed_id: str, most: int, most_bytes: int) -> list[int]:
+        """Delete all but the newest alerts, as many as may be kept with so many bytes of evidence; which they were. Open ones stay."""
+        size = (AlertRow.still_bytes + AlertRow.clip_bytes).label("size")
+        query = select(AlertRow.n, size).where(AlertRow.feed_id == feed_id, AlertRow.ended_at.is_not(None)).order_by(AlertRow.n.desc())
+        async with self._sessions.begin() as session:
+            gone, kept_bytes = [], 0
+            for i, (n, octets) in enumerate(await session.execute(query)):
+                kept_bytes += octets
+                if i >= most or kept_bytes > most_bytes:
+                    gone.append(n)
+            await session.execute(delete(AlertRow).where(AlertRow.feed_id == feed_id, AlertRow.n.in_(gone)))
+            return gone
 
     async def alert(self, feed_id: str, n: int) -> AlertRow | None:
         """One alert."""

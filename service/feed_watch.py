@@ -20,9 +20,11 @@ from pipelines.engine import Engines
 from pipelines.errors import Overloaded, SourceError, SourceRefused, SourceUnreachable
 from service.backoff import full_jitter
 from service.database import now
+from service.feed_album import Tapped
 from service.feed_alerts import FeedAlerts, alert_rule
 from service.feed_ring import FeedRing
 from service.feed_rows import FeedRow, FeedRows
+from service.feed_store import FeedStore
 from service.feed_wire import AlertRuleIn, FeedLive, FeedState, FeedStateEvent, FeedTotals, LastScore
 from service.live_source import HEALTHY_S
 from service.picture_source import OpenCamera
@@ -55,20 +57,22 @@ class FeedWatch:
 
     Args:
         row: what to watch; events go on behind its `event_seq`.
-        rows: where alerts are kept.
+        rows, store: where alerts are kept.
         settings: the operator's.
         engines: where there may be a seat.
         open_camera: makes a source that never gives up.
     """
 
-    def __init__(self, row: FeedRow, rows: FeedRows, settings: Settings, engines: Engines, open_camera: OpenCamera) -> None:
+    def __init__(
+        self, row: FeedRow, rows: FeedRows, store: FeedStore, settings: Settings, engines: Engines, open_camera: OpenCamera
+    ) -> None:
         self.row = row
         self._settings, self._engines, self._open_camera = settings, engines, open_camera
         self.ring = FeedRing(row.event_seq)
         self._state = FeedStateEvent(session_id=None, state="waiting", since=now())
         self._totals = _Totals()
         self._session: Session | None = None
-        self._alerts = FeedAlerts(row.id, rows, self.ring.put)
+        self._alerts = FeedAlerts(row.id, rows, store, settings.feeds, self.ring.put)
         self._score: LastScore | None = None
         self._stats: Stats | None = None
         self._task: asyncio.Task[None] | None = None
@@ -83,6 +87,10 @@ class FeedWatch:
             if not self._task.cancelling():
                 self._task.cancel()
             await asyncio.wait([self._task])
+
+    def discard(self) -> None:
+        """The feed was deleted: spend nothing on evidence when it stops."""
+        self._alerts.discard()
 
     async def change(self, row: FeedRow) -> None:
         """The row is another now: go on with that."""
@@ -192,7 +200,8 @@ class FeedWatch:
             source = await asyncio.to_thread(self._open_camera, self.row.url, lambda: min(hz, live.hz))
             failed.pop_all()
         session.attach()
-        life = asyncio.create_task(session.begin(source, None), name=f"stream-{session.id}")
+        self._alerts.album.clear()
+        life = asyncio.create_task(session.begin(Tapped(source, self._alerts.album), None), name=f"stream-{session.id}")
         self._session = session
         self._begin_alerts(session)
         self._totals.sessions += 1

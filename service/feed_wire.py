@@ -14,8 +14,8 @@ from pipelines.alert_rule import EndCause
 from service.schemas import Moment, Problem, Wire
 from service.stream_wire import Event, StreamMedia
 
-FeedState = Literal["waiting", "connecting", "running", "stalled", "reconnecting", "paused", "failed", "ended", "elsewhere"]
-"""`waiting`: for a seat, or before another attempt. `failed`: it will not get better by itself. `elsewhere`: another replica watches it."""
+FeedState = Literal["waiting", "connecting", "running", "stalled", "reconnecting", "paused", "failed", "ended"]
+"""`waiting`: for a seat, or before another attempt. `failed`: it will not get better by itself. `ended`: it was a recording."""
 
 
 def _no_nul(text: str) -> str:
@@ -100,7 +100,7 @@ class FeedLive(Wire):
     media: StreamMedia | None
     session_id: str | None
     hz: float | None = Field(description="Looks a second that it gets now.")
-    latency_p95_s: float | None = Field(description="From the decoded picture to its score, of the last two seconds.")
+    latency_p95_s: float | None = Field(description="From a picture's arrival to its score, of the last two seconds.")
     last_score: LastScore | None
     event_seq: int = Field(description="Number of the newest event.")
     totals: FeedTotals
@@ -116,7 +116,7 @@ class FeedOut(Wire):
     rule: AlertRuleIn
     paused: bool
     created_at: datetime
-    state: FeedState
+    state: FeedState | Literal["elsewhere"] = Field(description="`elsewhere`: another replica watches it, and knows.")
     since: datetime = Field(description="Of the state, UTC.")
     live: FeedLive | None = Field(description="Null where another replica watches it.")
     links: dict[str, str]
@@ -134,6 +134,14 @@ class AlertPeak(Wire):
     p: float
 
 
+class ClipOut(Wire):
+    """What was looked at around the alert, as an mp4 whose times are those of the camera, from 0 on."""
+
+    first: Moment = Field(description="Of its first picture, which the mp4 shows at 0.")
+    last: Moment
+    bytes: int
+
+
 class AlertOut(Wire):
     """A face that stayed at or above the threshold."""
 
@@ -149,6 +157,8 @@ class AlertOut(Wire):
     cause: EndCause | None = Field(description="Why it ended.")
     told_at: datetime = Field(description="When it was told, UTC.")
     ended_at: datetime | None
+    clip: ClipOut | None = Field(description="Null until some seconds after the alert has begun or ended, and where it could not be kept.")
+    links: dict[str, str] = Field(description="`still`: the picture of the peak with its face; `clip`. Only what there is.")
 
 
 class AlertPage(Wire):
@@ -175,10 +185,10 @@ class FeedStateEvent(Event):
 
 
 class AlertEvent(Event):
-    """An alert began or ended."""
+    """An alert began, or ended, or its clip can be had."""
 
     type: Literal["alert"] = "alert"
-    change: Literal["began", "ended"]
+    change: Literal["began", "ended", "clip"]
     alert: AlertOut
 
 

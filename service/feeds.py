@@ -16,12 +16,11 @@ from sqlalchemy.exc import IntegrityError
 from service.auth import Known
 from service.cursors import read_cursor, write_cursor
 from service.database import now
-from service.feed_alerts import alert_out
 from service.feed_rows import FeedRow
 from service.feed_watch import FeedWatch
-from service.feed_wire import AlertPage, AlertRuleIn, FeedChange, FeedOut, FeedPage, NewFeed
+from service.feed_wire import AlertRuleIn, FeedChange, FeedOut, FeedPage, NewFeed
 from service.ids import new_id
-from service.problems import BadCursor, FeedElsewhere, IdempotencyKeyReused, TooManyFeeds, UnknownFeed, documented
+from service.problems import FeedElsewhere, IdempotencyKeyReused, TooManyFeeds, UnknownFeed, documented
 from service.rooms import Rooms, ServiceRooms
 from service.url_policy import shown
 
@@ -94,6 +93,7 @@ async def create_feed(
         if earlier is None or idempotency_key is None:
             raise
         return _same(earlier, sha256, idempotency_key, response, rooms)
+    await rooms.audit.write(caller.tenant, caller.key_id, "feed.created", row.id)
     await rooms.feeds.look()
     response.headers["Location"] = f"/v1/feeds/{row.id}"
     return feed_out(row, rooms)
@@ -111,8 +111,7 @@ async def list_feeds(
     """Feeds, newest first."""
     rows = await rooms.feeds.rows.page(before=read_cursor(cursor) if cursor else None, limit=limit + 1, tenant=caller.tenant)
     following = write_cursor(rows[limit - 1].id) if len(rows) > limit else None
-    if following:
-        _link(request, response, following)
+    link_next(request, response, following)
     return FeedPage(items=[feed_out(row, rooms) for row in rows[:limit]], next=following)
 
 
@@ -123,7 +122,7 @@ async def get_feed(row: Existing, rooms: Rooms) -> FeedOut:
 
 
 @router.patch("/{feed_id}", responses=documented(404, 422))
-async def change_feed(row: Existing, change: FeedChange, rooms: Rooms) -> FeedOut:
+async def change_feed(row: Existing, change: FeedChange, rooms: Rooms, caller: Known) -> FeedOut:
     """Rename, pause, go on, look more or less often, or alert by another rule. An alert that is open ends with a new rule."""
     given = change.model_dump(exclude_unset=True, mode="json")
     values = {name: value for name, value in given.items() if name in ("name", "hz") or (name == "paused" and value is not None)}
@@ -132,13 +131,15 @@ async def change_feed(row: Existing, change: FeedChange, rooms: Rooms) -> FeedOu
     changed = await rooms.feeds.rows.change(row.id, values)
     if changed is None:
         raise _unknown(row.id)
+    await rooms.audit.write(caller.tenant, caller.key_id, "feed.changed", row.id)
     await rooms.feeds.look()
     return feed_out(changed, rooms)
 
 
 @router.delete("/{feed_id}", status_code=204, responses=documented(404, 422))
-async def delete_feed(row: Existing, rooms: Rooms) -> None:
+async def delete_feed(row: Existing, rooms: Rooms, caller: Known) -> None:
     """Watch it no more, and forget it, its alerts and its credentials."""
+    await rooms.audit.write(caller.tenant, caller.key_id, "feed.deleted", row.id)
     await rooms.feeds.rows.remove(row.id)
     await rooms.feeds.look()
 
@@ -159,24 +160,6 @@ async def follow_feed(
     async with aclosing(watch.ring.follow(last if last is not None and last >= 0 else None)) as events:
         async for told in events:
             yield ServerSentEvent(event=told.kind, raw_data=told.data, id=str(told.seq))
-
-
-@router.get("/{feed_id}/alerts", responses=documented(404, 422))
-async def list_alerts(
-    request: Request,
-    response: Response,
-    row: Existing,
-    rooms: Rooms,
-    cursor: Annotated[str | None, Query(max_length=20, description="`next` of the page before.")] = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 25,
-) -> AlertPage:
-    """Alerts of a feed, newest first; they outlive restarts."""
-    before = _read_number(cursor) if cursor else None
-    rows = await rooms.feeds.rows.alert_page(row.id, before=before, limit=limit + 1)
-    following = str(rows[limit - 1].n) if len(rows) > limit else None
-    if following:
-        _link(request, response, following)
-    return AlertPage(items=[alert_out(alert) for alert in rows[:limit]], next=following)
 
 
 def feed_out(row: FeedRow, rooms: ServiceRooms) -> FeedOut:
@@ -215,13 +198,8 @@ def _unknown(feed_id: str) -> UnknownFeed:
     return UnknownFeed(f"No feed has the id {feed_id}.", expected="the id of a feed that was not deleted", got=feed_id)
 
 
-def _read_number(cursor: str) -> int:
-    # PostgreSQL's integers end there.
-    if not cursor.isascii() or not cursor.isdigit() or int(cursor) >= 2**31:
-        raise BadCursor("The cursor is damaged.", expected="`next` of an earlier page, unchanged", got=cursor)
-    return int(cursor)
-
-
-def _link(request: Request, response: Response, following: str) -> None:
-    query = urlencode({**request.query_params, "cursor": following})
-    response.headers["Link"] = f'<{request.url.path}?{query}>; rel="next"'
+def link_next(request: Request, response: Response, following: str | None) -> None:
+    """Name the next page of a list in its headers (RFC 8288); `following` is its cursor."""
+    if following is not None:
+        query = urlencode({**request.query_params, "cursor": following})
+        response.headers["Link"] = f'<{request.url.path}?{query}>; rel="next"'

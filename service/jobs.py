@@ -1,38 +1,42 @@
-"""Work: the id of a stored analysis comes in, its row ends and its evidence lies on disk. `analyses.py` submits, cancels, waits, listens.
+"""Jobs: all that the routers know of work. Ids of stored analyses come in; their rows, how far they are and when they end go out.
 
-The seam where a durable engine goes: submit, cancel, wait, follow, start, close are all that the routers know. The table is the queue;
-a worker takes the oldest queued row, runs `analyse` in a thread of its own, and moves the row on in single transactions.
+A thin port: `workflows.py` says who works when, `judging.py` does it, `replicas.py` sees to what others have left, the rows are the truth.
+What runs here is followed as it happens; what runs on another replica, through its row.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
 
 import structlog
+from pydantic import TypeAdapter
+from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipelines.analysis import Model, Progress, analyse
-from pipelines.errors import AnalysisCancelled, PipelineError
+from pipelines.analysis import Model, Progress
 from pipelines.media import Reader
 from service.database import AnalysisRow, Database
-from service.problems import DiskFull, ServiceError, StoreUnavailable, internal_problem, problem_of
-from service.report import crop_images
-from service.schemas import AnalysisResult, Problem, timeline
+from service.judging import Judging
+from service.replicas import Replicas
 from service.settings import Settings
 from service.storage import Storage
 from service.witness import Witness
+from service.workflows import FAILURES, Step, Workflows
 
 PROGRESS_INTERVAL_S = 0.1
 """Clients see at most ten progress events a second, whatever the speed of the analysis."""
-
-RETRY_S = 1.0
+NOTE_S = 1.0
+"""How often the rows of what runs here are written, and looked at: somebody may have cancelled it elsewhere."""
+LOOK_S = 0.5
+"""How often whoever follows an analysis looks at its row."""
 
 log = structlog.get_logger()
+_progress = TypeAdapter(Progress)
 
 
 @dataclass(slots=True)
@@ -40,14 +44,13 @@ class _Live:
     """What is known of one analysis beyond its row; dropped when it ends and nobody listens."""
 
     progress: Progress | None = None
-    version: int = 0
+    running: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     listeners: int = 0
     stop: threading.Event = field(default_factory=threading.Event)
 
     def touch(self) -> None:
         """Wake everyone who listens; a slow listener sees the latest state, not every one."""
-        self.version += 1
         self.changed.set()
         self.changed = asyncio.Event()
 
@@ -56,72 +59,88 @@ class _Live:
 class Update:
     """One look at an analysis: its row, and how far it is while it runs."""
 
-    version: int
+    number: int
     row: AnalysisRow
     progress: Progress | None
 
 
 class Jobs:
-    """Runs the queued analyses of one database in this process."""
+    """The work of one replica, as the routers see it; to be made on the event loop."""
 
-    def __init__(self, settings: Settings, database: Database, storage: Storage, model: Model, read: Reader, witness: Witness) -> None:
-        self._settings = settings
-        self._database = database
-        self._storage = storage
-        self._model = model
-        self._read = read
-        self._witness = witness
+    def __init__(
+        self, settings: Settings, database: Database, url: URL, storage: Storage, model: Model, read: Reader, witness: Witness
+    ) -> None:
+        self._settings, self._database = settings, database
         self._live: dict[str, _Live] = {}
-        self._queued = asyncio.Event()
-        self._closing = asyncio.Event()
-        self._threads = ThreadPoolExecutor(max_workers=settings.workers, thread_name_prefix="analysis")
-        self._workers: list[asyncio.Task[None]] = []
+        self._leaving = threading.Event()
+        self._loop = asyncio.get_running_loop()
+        self._judging = Judging(settings, database, storage, model, read, witness, self._loop)
+        self._workflows = Workflows(url, settings.replica, settings.workers, self._work)
+        self._replicas = Replicas(settings, database, storage, self._workflows)
+        self._notes: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Queue again what a dead process left running, remove what it left half uploaded, and start to work."""
-        requeued = await self._database.requeue_running()
-        orphans = await self._remove_orphans()
-        if requeued or orphans:
-            log.info("recovered", requeued=requeued, orphans=orphans)
-        self._workers = [asyncio.create_task(self._work(), name=f"worker-{n}") for n in range(self._settings.workers)]
-        self._queued.set()
+        """Take up what this replica left when it ended last, and begin to work.
+
+        Raises:
+            WorkflowsInUse: this process has another service.
+        """
+        await asyncio.to_thread(self._workflows.open)
+        await self._replicas.start()
+        await asyncio.to_thread(self._workflows.launch)
+        self._notes = asyncio.create_task(self._note(), name="notes")
 
     def drain(self) -> None:
-        """Take no more work, stop what runs within one frame, and let every listener go. Safe to call twice."""
-        self._closing.set()
-        self._queued.set()
+        """Begin nothing more, stop what runs within one frame, and let every listener go. Safe to call twice."""
+        self._leaving.set()
         for live in self._live.values():
             live.stop.set()
             live.touch()
 
     async def close(self) -> None:
-        """Drain, and wait until running analyses are queued again for the next process."""
+        """Drain, wait until what runs has kept a bookmark, and hand it over to whoever is free."""
         self.drain()
-        await asyncio.gather(*self._workers)
-        self._threads.shutdown()
+        if self._notes is not None:
+            self._notes.cancel()
+            await asyncio.gather(self._notes, return_exceptions=True)
+            await asyncio.to_thread(self._workflows.leave)
+        await self._replicas.leave()
+        await asyncio.to_thread(self._workflows.close)
 
     @property
     def draining(self) -> bool:
         """Whether the service is about to stop."""
-        return self._closing.is_set()
+        return self._leaving.is_set()
 
-    def submit(self) -> None:
-        """A row was queued."""
-        self._queued.set()
+    async def submit(self, row: AnalysisRow) -> None:
+        """Have a stored row judged. Should the database be away just now, the next look at what is unfinished finds it."""
+        try:
+            await asyncio.to_thread(self._workflows.enqueue, row.id, row.priority)
+        except FAILURES as error:
+            log.warning("enqueued_later", analysis=row.id, reason=type(error).__name__)
 
-    def progress(self, analysis_id: str) -> Progress | None:
-        """How far a running analysis is."""
-        live = self._live.get(analysis_id)
-        return live.progress if live else None
+    def progress(self, row: AnalysisRow) -> Progress | None:
+        """How far a running analysis is, here or on another replica."""
+        live = self._live.get(row.id)
+        if row.status != "running":
+            return None
+        if live is not None and live.progress is not None:
+            return live.progress
+        return None if row.progress is None else _progress.validate_json(row.progress)
 
     async def cancel(self, analysis_id: str, timeout_s: float) -> AnalysisRow | None:
-        """Ask an analysis to stop, and wait for it; the row as it is then, None when it was deleted."""
-        if await self._database.move(analysis_id, "queued", "cancelled"):
-            self._touch(analysis_id)
-        else:
-            # A row that was claimed this very moment has no `_Live` yet: leave the wish where its worker will find it.
-            self._live.setdefault(analysis_id, _Live()).stop.set()
-        return await self.wait(analysis_id, timeout_s)
+        """End an analysis that has not ended; the row as it is then, None when it was deleted. What runs here has stopped by then."""
+        ended = [await self._database.move(analysis_id, status, "cancelled") for status in ("queued", "running")]
+        if any(ended):
+            await asyncio.to_thread(self._workflows.cancel, analysis_id)
+            if live := self._live.get(analysis_id):
+                live.stop.set()
+                live.touch()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(timeout_s):
+                        while live.running:
+                            await live.changed.wait()
+        return await self._database.get(analysis_id)
 
     async def wait(self, analysis_id: str, timeout_s: float) -> AnalysisRow | None:
         """The row once it has ended, or as it is after `timeout_s` seconds; None when it was deleted."""
@@ -138,98 +157,64 @@ class Jobs:
         """What happens to an analysis: its state now, then each change, until it has ended, is deleted or the service stops."""
         live = self._live.setdefault(analysis_id, _Live())
         live.listeners += 1
+        number, told = 0, None
         try:
             while True:
-                changed, version = live.changed, live.version
+                changed = live.changed
                 row = await self._database.get(analysis_id)
                 if row is None:
                     return
-                yield Update(version, row, live.progress if row.status == "running" else None)
+                progress = self.progress(row)
+                if (row.status, progress) != told:
+                    number, told = number + 1, (row.status, progress)
+                    yield Update(number, row, progress)
                 if row.ended or self.draining:
                     return
-                await changed.wait()
+                try:
+                    async with asyncio.timeout(LOOK_S):
+                        await changed.wait()
+                except TimeoutError:
+                    continue
         finally:
             live.listeners -= 1
             self._forget(analysis_id)
 
-    async def _remove_orphans(self) -> list[str]:
+    def _work(self, analysis_id: str, step: Step) -> None:
+        """In a worker's thread."""
+        live = asyncio.run_coroutine_threadsafe(self._enter(analysis_id), self._loop).result()
         try:
-            return await asyncio.to_thread(self._storage.remove_orphans, await self._database.ids())
-        except StoreUnavailable as error:  # what waits can be done when the store is back; until then nobody is told that this is ready
-            log.warning("orphans_left", detail=error.detail)
-            return []
+            self._judging.work(analysis_id, step, _Guide(self._loop, live, self._leaving))
+        finally:
+            self._loop.call_soon_threadsafe(self._exit, analysis_id, live)
 
-    async def _work(self) -> None:
-        while not self.draining:
-            self._queued.clear()
-            try:
-                row = await self._database.claim_next()
-                if row is None:
-                    await self._queued.wait()
-                else:
-                    await self._run(row)
-            except SQLAlchemyError:
-                log.exception("database_failed", retry_s=RETRY_S)
-                await asyncio.sleep(RETRY_S)
-
-    async def _run(self, row: AnalysisRow) -> None:
-        """One analysis from `running` to its end. The last boundary: whatever fails is recorded in the row and the log."""
-        live = self._live.setdefault(row.id, _Live())
+    async def _enter(self, analysis_id: str) -> _Live:
+        live = self._live.setdefault(analysis_id, _Live())
+        live.running = True
         live.listeners += 1
         live.touch()
-        loop = asyncio.get_running_loop()
-        try:
-            result = await loop.run_in_executor(self._threads, self._judge, row, live, _publisher(loop, live))
-            score = result.score
-            await self._database.move(row.id, "running", "succeeded", verdict=result.verdict, sentence=result.sentence, p=score.p)
-            log.info("analysis_succeeded", analysis=row.id, verdict=result.verdict, p=score.p)
-        except AnalysisCancelled:
-            if self.draining:
-                await self._database.move(row.id, "running", "queued", started_at=None)
-            else:
-                await self._database.move(row.id, "running", "cancelled")
-            log.info("analysis_stopped", analysis=row.id, queued_again=self.draining)
-        except (StoreUnavailable, DiskFull) as error:  # it is not the media's fault: nothing is lost by waiting
-            await self._database.move(row.id, "running", "queued", started_at=None)
-            log.warning("analysis_put_back", analysis=row.id, problem=error.slug, detail=error.detail, retry_s=RETRY_S)
-            await asyncio.sleep(RETRY_S)
-        except (PipelineError, ServiceError) as error:
-            await self._fail(row.id, problem_of(error, instance=f"/v1/analyses/{row.id}"))
-            log.warning("analysis_failed", analysis=row.id, problem=error.slug, detail=error.detail)
-        except Exception:
-            await self._fail(row.id, internal_problem(instance=f"/v1/analyses/{row.id}", request_id=row.id))
-            log.exception("analysis_crashed", analysis=row.id, request_id=row.id)
-        finally:
-            live.progress = None
-            live.listeners -= 1
-            live.touch()
-            self._forget(row.id)
+        return live
 
-    async def _fail(self, analysis_id: str, problem: Problem) -> None:
-        await self._database.move(analysis_id, "running", "failed", problem=problem.model_dump_json())
+    def _exit(self, analysis_id: str, live: _Live) -> None:
+        live.running = False
+        live.progress = None
+        live.stop.clear()
+        live.listeners -= 1
+        live.touch()
+        self._forget(analysis_id)
 
-    def _judge(self, row: AnalysisRow, live: _Live, publish: Callable[[Progress], None]) -> AnalysisResult:
-        """In the worker's thread: analyse, and put the evidence on disk before anyone says `succeeded`."""
-        with self._witness.analysis(row.id) as ended, self._storage.media_file(row.id) as media:
-            report = analyse(
-                media,
-                self._model,
-                hz=self._settings.hz,
-                limits=self._settings.limits,
-                read=self._read,
-                on_progress=publish,
-                cancelled=live.stop.is_set,
-            )
-            result = AnalysisResult.from_report(report, sha256=row.sha256)
-            if live.stop.is_set():
-                raise AnalysisCancelled
-            self._storage.write_evidence(row.id, result, timeline(report), crop_images(report))
-            ended(report)
-            return result
-
-    def _touch(self, analysis_id: str) -> None:
-        if live := self._live.get(analysis_id):
-            live.touch()
+    async def _note(self) -> None:
+        """Write down how far what runs here is, and stop what is not ours any more."""
+        while True:
+            await asyncio.sleep(NOTE_S)
+            for analysis_id, live in list(self._live.items()):
+                if not live.running or live.progress is None:
+                    continue
+                try:
+                    told = _progress.dump_json(live.progress).decode()
+                    if not await self._database.note(analysis_id, self._settings.replica, progress=told):
+                        live.stop.set()
+                except SQLAlchemyError as error:
+                    log.warning("progress_not_noted", analysis=analysis_id, reason=type(error).__name__)
 
     def _forget(self, analysis_id: str) -> None:
         live = self._live.get(analysis_id)
@@ -237,18 +222,28 @@ class Jobs:
             del self._live[analysis_id]
 
 
-def _publisher(loop: asyncio.AbstractEventLoop, live: _Live) -> Callable[[Progress], None]:
-    """A callback for the worker's thread that hands its progress to the event loop, at most ten times a second."""
-    due = 0.0
+class _Guide:
+    """Takes an analysis's progress from its thread to the event loop, at most ten times a second, and its stop the other way."""
 
-    def show(progress: Progress) -> None:
-        live.progress = progress
-        live.touch()
+    def __init__(self, loop: asyncio.AbstractEventLoop, live: _Live, leaving: threading.Event) -> None:
+        self._loop, self._live, self._leaving = loop, live, leaving
+        self._due = 0.0
 
-    def publish(progress: Progress) -> None:
-        nonlocal due
-        if monotonic() >= due:
-            due = monotonic() + PROGRESS_INTERVAL_S
-            loop.call_soon_threadsafe(show, progress)
+    @property
+    def leaving(self) -> bool:
+        """Whether this replica stops."""
+        return self._leaving.is_set()
 
-    return publish
+    def stopped(self) -> bool:
+        """Whether the analysis is to stop."""
+        return self._live.stop.is_set() or self._leaving.is_set()
+
+    def show(self, progress: Progress) -> None:
+        """It came so far."""
+        if monotonic() >= self._due:
+            self._due = monotonic() + PROGRESS_INTERVAL_S
+            self._loop.call_soon_threadsafe(self._show, progress)
+
+    def _show(self, progress: Progress) -> None:
+        self._live.progress = progress
+        self._live.touch()

@@ -16,6 +16,7 @@ from sqlalchemy import String, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, mapped_column
 
+from service.audit_rows import audited
 from service.database import DEFAULT_TENANT, Base, Database, UtcDateTime, now
 
 Scope = Literal["analyses:read", "analyses:write", "streams", "feeds", "reviews", "admin"]
@@ -81,7 +82,7 @@ class KeyStore:
         parent: str | None = None,
         key_id: str | None = None,
     ) -> NewKey:
-        """Make one; raises IntegrityError when `key_id` is taken."""
+        """Make one; by its parent, or by somebody on this machine. Raises IntegrityError when `key_id` is taken."""
         key_id = key_id or secrets.token_hex(6)
         secret = f"{MARK}_{key_id}_{secrets.token_urlsafe(32)}"
         row = KeyRow(
@@ -96,6 +97,7 @@ class KeyStore:
         )
         async with self._sessions.begin() as session:
             session.add(row)
+            session.add(audited(tenant, parent, "session.created" if parent else "key.created", key_id))
         return NewKey(row, secret)
 
     async def first(self) -> NewKey | None:
@@ -130,7 +132,11 @@ class KeyStore:
         """It cannot be used from now on, nor what was derived from it; False if there is none that could."""
         change = update(KeyRow).where(KeyRow.id == key_id, KeyRow.revoked_at.is_(None)).values(revoked_at=now())
         async with self._sessions.begin() as session:
-            return (await session.scalar(change.returning(KeyRow.id))) is not None
+            row = await session.scalar(change.returning(KeyRow))
+            if row is None:
+                return False
+            session.add(audited(row.tenant, row.parent, "session.ended" if row.parent else "key.revoked", key_id))
+            return True
 
 
 def _digest(secret: str) -> str:

@@ -1,6 +1,6 @@
 """Untrusted media, decoded by somebody else: a path, URL or byte feed comes in, Frames go out, and what it does to its decoder stays there.
 
-Used by `jobs.py`, `admission.py` and the command line wherever `pipelines.frames` would be; `media_child.py` is the other side.
+Used by `judging.py`, `admission.py` and the command line wherever `pipelines.frames` would be; `media_child.py` is the other side.
 """
 
 from __future__ import annotations

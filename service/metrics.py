@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from fastapi import APIRouter, Request, Response
@@ -21,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pipelines.load import LATENCY_BOUNDS_S
 from service import __version__
 from service.database import Backlog, now
+from service.feed_wire import FeedState
 from service.problems import documented
 from service.rooms import Rooms, ServiceRooms
 
@@ -65,6 +67,7 @@ class Page(Collector):
         yield from self._work()
         yield from self._engines()
         yield from self._streams()
+        yield from self._feeds()
         yield from self._children()
         yield from self._gpus()
 
@@ -127,6 +130,14 @@ class Page(Collector):
         yield CounterMetricFamily("undercurrent_looks_shed", "Looks that live streams did not get for want of time.", done.shed)
         yield GaugeMetricFamily("undercurrent_look_rate_hertz", "Looks a second that every live stream gets now.", controller.hz)
         yield GaugeMetricFamily("undercurrent_look_rate_full_hertz", "What it gets when there is time.", controller.targets.high_hz)
+
+    def _feeds(self) -> Iterator[Metric]:
+        states = self.rooms.feeds.states
+        feeds = GaugeMetricFamily("undercurrent_feeds", "Cameras that this process watches by itself.", labels=("state",))
+        for state in get_args(FeedState):
+            feeds.add_metric([state], states[state])
+        yield feeds
+        yield CounterMetricFamily("undercurrent_alerts", "Alerts of feeds that began here.", self.rooms.feeds.alerts)
 
     def _children(self) -> Iterator[Metric]:
         children = self.rooms.sandbox.counts

@@ -58,15 +58,17 @@ class ObjectNotFound(ServiceError):
 class Objects:
     """One directory, or all names of a bucket below one prefix."""
 
-    def __init__(self, store: ObjectStore, directory: Path | None) -> None:
+    def __init__(self, store: ObjectStore, directory: Path | None, *, shared: bool = True) -> None:
         self._store = store
         self._directory = directory
+        self.is_own = not shared
+        """Whether nobody else keeps objects here."""
 
     @classmethod
-    def in_directory(cls, directory: Path) -> Self:
-        """Objects as files below `directory`, which is made."""
+    def in_directory(cls, directory: Path, *, shared: bool = False) -> Self:
+        """Objects as files below `directory`, which is made; `shared` if other processes keep theirs there."""
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return cls(LocalStore(directory), directory)
+        return cls(LocalStore(directory), directory, shared=shared)
 
     @classmethod
     def at_url(cls, url: str, area: str, *, endpoint: str | None = None) -> Self:
@@ -86,11 +88,6 @@ class Objects:
             return cls(S3Store.from_url(f"{url.rstrip('/')}/{area}", client_options=client, retry_config=RETRY, config=config), None)
         except BaseError as error:
             raise BadStoreUrl("The store cannot be used.", expected="AWS variables that make sense", got=_first_line(error)) from error
-
-    @property
-    def is_own(self) -> bool:
-        """Whether nobody else keeps objects here."""
-        return self._directory is not None
 
     def file(self, name: str) -> Path | None:
         """Where an object lies as a file of this machine; None when it does not."""
@@ -182,7 +179,8 @@ class Objects:
         if self._directory is None:
             self.remove(*self.names(group))
         elif (directory := self._directory / group).is_dir():
-            shutil.rmtree(directory)
+            # Whoever still works on it may write meanwhile; what is then left, no row knows.
+            shutil.rmtree(directory, ignore_errors=True)
 
     def check(self) -> None:
         """Make sure that the store answers.

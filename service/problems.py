@@ -26,6 +26,7 @@ STATUS_OF_SLUG = {
     "cancelled": 409,
     "unwritable-output": 507,
     "bad-weights": 500,
+    "device-missing": 500,
     "cannot-compile": 500,
     "overloaded": 503,
 }
@@ -122,6 +123,12 @@ class UnknownFeed(ServiceError):
     status = 404
 
 
+class UnknownAlert(ServiceError):
+    slug = "alert-not-found"
+    title = "There is no such alert, or no such evidence of it"
+    status = 404
+
+
 class FeedElsewhere(ServiceError):
     slug = "feed-elsewhere"
     title = "Another replica watches this feed"
@@ -180,6 +187,12 @@ class NotReady(ServiceError):
     slug = "not-ready"
     title = "The service cannot take work now"
     status = 503
+
+
+class GaveUp(ServiceError):
+    slug = "gave-up"
+    title = "The analysis was begun several times and never came further"
+    status = 500
 
 
 def problem_of(error: Refusal, *, instance: str | None = None, request_id: str | None = None) -> Problem:

@@ -9,6 +9,7 @@ from uuid import UUID
 from fastapi import Depends, Request
 
 from pipelines.engine import Engines
+from service.audit_rows import AuditRows
 from service.auth import Known
 from service.database import AnalysisRow, Database
 from service.drain import Drain
@@ -17,6 +18,7 @@ from service.jobs import Jobs
 from service.key_store import KeyStore
 from service.media_sandbox import MediaSandbox
 from service.problems import NoResultYet, UnknownAnalysis
+from service.quota import Quota
 from service.settings import Settings
 from service.storage import Storage
 from service.streams import Streams
@@ -30,6 +32,8 @@ class ServiceRooms:
     settings: Settings
     database: Database
     keys: KeyStore
+    quota: Quota
+    audit: AuditRows
     storage: Storage
     jobs: Jobs
     sandbox: MediaSandbox

@@ -6,14 +6,17 @@ Read once by `read_settings` and passed by hand; `app.py` takes it.
 from __future__ import annotations
 
 import os
+import re
+import socket
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from pipelines.devices import DEVICE_WORDS
 from pipelines.media import Limits, RtspTransport
 from service.problems import ServiceError
 from service.url_policy import Network
@@ -64,11 +67,31 @@ class FeedTerms:
 
     max_feeds: Annotated[int, Field(ge=0, le=256)] = 64
     """Registered at once. Each needs a seat, as a live stream does."""
+    album_bytes: Annotated[int, Field(ge=0)] = 16 * MIB
+    """Of compressed pictures that are kept of each in memory, for the evidence of an alert to come."""
+    kept_alerts: Annotated[int, Field(ge=1, le=10_000)] = 200
+    """Of each feed; the oldest go first."""
+    kept_bytes: Annotated[int, Field(ge=0)] = 512 * MIB
+    """Of the evidence of each feed's alerts."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyTerms:
+    """What one key may ask of one replica."""
+
+    per_minute: Annotated[int, Field(ge=1)] = 1200
+    """Requests, on average; a minute's worth may come at once."""
+    at_once: Annotated[int, Field(ge=1)] = 128
+    """Requests that are under way, event streams and live streams among them."""
 
 
 def _default_data_dir() -> Path:
     base = os.environ.get("XDG_DATA_HOME")
     return (Path(base) if base else Path.home() / ".local" / "share") / "undercurrent"
+
+
+def _default_replica() -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:64] or "replica"
 
 
 class Settings(BaseSettings):
@@ -97,14 +120,21 @@ class Settings(BaseSettings):
     max_wait_s: float = Field(300.0, ge=0, description="Cap of `Prefer: wait=N`, in seconds.")
     hz: float = Field(12.0, gt=0, description="Frames judged for each second of media.")
     weights: Path | None = Field(None, description="Checkpoint file; the shipped one when empty.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the nets run.")
+    device: str = Field("auto", pattern=DEVICE_WORDS, description="Where the nets run: auto, cpu, cuda (every GPU), or some, as cuda:0,1.")
     workers: int = Field(1, ge=1, le=16, description="Analyses that run at the same time.")
+    replica: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = Field(
+        default_factory=_default_replica, description="Name of this process among those of one database; it takes its own work up again."
+    )
+    replica_lost_s: float = Field(15.0, ge=1, le=3600, description="Seconds without a sign of life after which others take its work over.")
+    segment_s: float = Field(15.0, gt=0, le=3600, description="Seconds of media between two bookmarks: what a crash costs at most.")
+    retention_days: float | None = Field(None, gt=0, description="Days after its end that an analysis is kept; empty: for ever.")
     drain_notice_s: float = Field(0.0, ge=0, description="Seconds between not being ready and closing, for a load balancer to notice.")
     traces_endpoint: str | None = Field(None, description="OTLP collector (`http://host:4318`) that traces are sent to; empty: none.")
     camera_networks: tuple[Network, ...] = Field(
         ("public",), description="Where URLs may point: networks, and `public` for every address of the internet."
     )
     limits: Limits = Field(default_factory=Limits, description="What one untrusted file may ask of this machine.")
+    keys: KeyTerms = Field(default_factory=KeyTerms, description="What one key may ask of this service.")
     streams: StreamTerms = Field(default_factory=StreamTerms, description="What live streams get of this machine.")
     feeds: FeedTerms = Field(default_factory=FeedTerms, description="What the cameras that the service watches by itself may take.")
 

@@ -1,6 +1,7 @@
-"""Files: an analysis's media and evidence come in, files and bytes go out. Written by `intake.py` and `jobs.py`, read by the routers.
+"""Files: an analysis's media and evidence come in, files and bytes go out. Written by `intake.py` and `judging.py`, read by the routers.
 
 <analysis id>/media                         the bytes as they came, under a name that says nothing (FFmpeg trusts extensions)
+<analysis id>/bookmarks/<key>               where its analysis was at the end of a segment, until it has ended
 <analysis id>/evidence/timeline.json        Timeline
 <analysis id>/evidence/<track>-<k>.jpg      evidence crop, and <track>-<k>.png its boundary map
 <analysis id>/evidence/result.json          AnalysisResult, written last
@@ -56,9 +57,11 @@ class Storage:
         Raises:
             BadStoreUrl: there can be no such store.
         """
-        url = settings.store_url
-        objects = Objects.in_directory(settings.data_dir / "analyses") if url is None else Objects.at_url(url, "analyses")
-        return cls(objects, settings.data_dir / "scratch", min_free_bytes=settings.min_free_bytes)
+        url, alone = settings.store_url, settings.database_url is None
+        directory = settings.data_dir / "analyses"
+        objects = Objects.in_directory(directory, shared=not alone) if url is None else Objects.at_url(url, "analyses")
+        scratch = settings.data_dir / ("scratch" if alone else f"scratch-{settings.replica}")
+        return cls(objects, scratch, min_free_bytes=settings.min_free_bytes)
 
     @property
     def free_bytes(self) -> int:
@@ -163,6 +166,35 @@ class Storage:
         finally:
             path.unlink(missing_ok=True)
 
+    # -- bookmarks ---------------------------------------------------------------------------------------------
+
+    def write_bookmark(self, analysis_id: str, content: bytes) -> str:
+        """Keep a bookmark, whole or not at all; returns the key by which it is read, its own for each.
+
+        Raises:
+            StoreUnavailable, DiskFull: it cannot be kept.
+        """
+        key = new_id()
+        self._objects.put(_bookmark(analysis_id, key), content)
+        return key
+
+    def read_bookmark(self, analysis_id: str, key: str) -> bytes:
+        """What was kept under `key`.
+
+        Raises:
+            UnknownEvidence, StoreUnavailable: it is gone, or cannot be had now.
+        """
+        with _lost(analysis_id):
+            return b"".join(self._objects.fetch(_bookmark(analysis_id, key)))
+
+    def remove_bookmarks(self, analysis_id: str) -> None:
+        """Remove them all: it has ended.
+
+        Raises:
+            StoreUnavailable: some may be there still.
+        """
+        self._objects.remove(*self._objects.names(f"{analysis_id}/bookmarks"))
+
     # -- evidence ---------------------------------------------------------------------------------------------
 
     async def read_result(self, analysis_id: str) -> AnalysisResult:
@@ -230,6 +262,10 @@ class Storage:
 
 def _media(analysis_id: str) -> str:
     return f"{analysis_id}/media"
+
+
+def _bookmark(analysis_id: str, key: str) -> str:
+    return f"{analysis_id}/bookmarks/{key}"
 
 
 def _evidence(analysis_id: str, name: str) -> str:

@@ -1,6 +1,6 @@
 """What happens, as it happens: requests and analyses come in, counted, timed, traced and with their ids on every log line they go out.
 
-`boundary.py` shows it requests, `jobs.py` analyses; `metrics.py` reads what it counted. What other rooms count already is not counted here.
+`boundary.py` shows it requests, `judging.py` analyses; `metrics.py` reads what it counted. What others count is not counted here.
 """
 
 from __future__ import annotations

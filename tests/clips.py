@@ -102,7 +102,8 @@ def camera_file(path: Path, *, seconds: float = 5.0, fps: float = 30.0) -> Path:
         done, encoded = cv2.imencode(".jpg", face_frame(i / fps)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
         assert done
         there.append(encoded.tobytes())
-    path.write_bytes(b"".join(there + there[::-1]))
+    # When it begins again, Chromium's camera shows nothing for a moment; so it does that seldom.
+    path.write_bytes(6 * b"".join(there + there[::-1]))
     return path
 
 

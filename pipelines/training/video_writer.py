@@ -1,4 +1,4 @@
-"""The one place that writes video: pictures and their ticks in, a file with those times out. For training and evaluation only."""
+"""The one place that writes video: pictures and their ticks in, a file with those times out. For training, evaluation and evidence."""
 
 from __future__ import annotations
 

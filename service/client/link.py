@@ -85,7 +85,7 @@ def _refused(error: InvalidStatus) -> ClientError:
     said = _problem(error.response)
     if status in (401, 403) and said is not None:
         return AccessDenied(said.detail, expected=said.expected or "HTTP 101", got=said.got or got)
-    if status == 503:
+    if status in (429, 503):
         full = Overloaded("The service has no room.", expected="HTTP 101", got=got)
         after = error.response.headers.get("Retry-After", "")
         full.retry_after_s = float(after) if after.isdecimal() else None

@@ -21,9 +21,11 @@ from tests.benchmarks import (
     bench_ablation,
     bench_attention,
     bench_card,
+    bench_crash,
     bench_decode,
     bench_edge,
     bench_faults,
+    bench_gpu,
     bench_latency,
     bench_length,
     bench_liquid,
@@ -59,11 +61,29 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "xor": bench_xor.run,
     "ablation": bench_ablation.run,
     "card": bench_card.run,
+    "gpu": bench_gpu.run,
     "liquid_gpu": bench_liquid_gpu.run,
     "pairs": bench_pairs.run,
+    "crash": bench_crash.run,
 }
 ON_REQUEST = frozenset(
-    {"seconds", "xor", "ablation", "card", "liquid_gpu", "pairs", "live", "latency", "faults", "soak", "attention", "length", "day"}
+    {
+        "seconds",
+        "xor",
+        "ablation",
+        "card",
+        "gpu",
+        "liquid_gpu",
+        "pairs",
+        "live",
+        "latency",
+        "faults",
+        "soak",
+        "attention",
+        "length",
+        "day",
+        "crash",
+    }
 )
 """They take half an hour or more, or are about a GPU; they run only when they are asked for by name."""
 

@@ -20,11 +20,11 @@ from torch import Tensor
 from models.liquid import LiquidCell
 from models.scan import relax
 from models.temporal import TemporalHead
+from tests.benchmarks.roofline import bandwidth, seconds_of
 
 STEPS, BATCH, UNITS = 300, 256, 128
 STREAMS = (1, 8, 64, 256, 1024, 4096)
 TARGET_US = 10.0
-COPIED_BYTES = 2**30
 FORWARD_BYTES, BOTH_BYTES = 12, 36
 """A number and step: target and w read, a state written; then gradient, target, w and state read, two gradients written. fp32."""
 REPEATS = 50
@@ -46,7 +46,7 @@ def run() -> list[dict[str, Any]]:
 
 def _training(device: torch.device) -> list[dict[str, Any]]:
     """Milliseconds of forward and backward at batch 256, T = 300, 128 inputs and units, each row with its own irregular dt."""
-    bytes_per_s = _bandwidth(device)
+    bytes_per_s = bandwidth(device)
     x = torch.randn((STEPS, BATCH, UNITS), device=device)
     dt = 0.1 * torch.rand((STEPS, BATCH, 1), device=device)
     numbers = x.numel()
@@ -59,20 +59,13 @@ def _training(device: torch.device) -> list[dict[str, Any]]:
         ("LiquidCell, forward and backward", lambda: _both(lambda: cell(x, dt, cell.init(BATCH))[0]), None, REPEATS),
         ("ncps CfC, forward and backward", _ncps(x, dt), None, 3),
     ):
-        seconds = _seconds(work, repeats)
+        seconds = seconds_of(work, repeats)
         row: dict[str, Any] = {"table": "training", "model": model, "ms": round(1e3 * seconds, 3)}
         if moved is not None:
             row |= {"roofline_ms": round(1e3 * moved / bytes_per_s, 3), "of_roofline": round(moved / bytes_per_s / seconds, 2)}
         rows.append(row)
     rows[-2]["times_ncps"] = round(rows[-1]["ms"] / rows[-2]["ms"], 1)
     return rows
-
-
-def _bandwidth(device: torch.device) -> float:
-    """Bytes read and written a second by a copy."""
-    source = torch.empty(COPIED_BYTES, dtype=torch.uint8, device=device)
-    sink = torch.empty_like(source)
-    return 2 * COPIED_BYTES / _seconds(lambda: sink.copy_(source))
 
 
 def _scan(x: Tensor, dt: Tensor) -> tuple[Callable[[], None], Callable[[], None]]:
@@ -167,23 +160,7 @@ def _tick(streams: int, device: torch.device) -> tuple[float, float, Tensor]:
     given = (head, x[:1].clone(), dt.to(device).unsqueeze(0), mask, mine.to(device), head.init(streams), outputs)
     with torch.no_grad():
         replay = capture(partial(step_triton.step_slots, *given), device)
-    return 1e6 * _seconds(replay, 1000), tick_us, logit
-
-
-def _seconds(work: Callable[[], object], repeats: int = REPEATS) -> float:
-    """Seconds of one `work`, the best of five rounds, between CUDA events."""
-    for _ in range(3):
-        work()
-    best = float("inf")
-    for _ in range(5):
-        began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-        began.record()
-        for _ in range(repeats):
-            work()
-        ended.record()
-        ended.synchronize()
-        best = min(best, began.elapsed_time(ended) / 1e3 / repeats)
-    return best
+    return 1e6 * seconds_of(replay, 1000), tick_us, logit
 
 
 if __name__ == "__main__":

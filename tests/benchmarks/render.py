@@ -107,6 +107,8 @@ def tables(name: str, rows: Rows) -> list[Table]:
             return [_attention(rows)]
         case "length" | "day":
             return [_length(rows)]
+        case "crash":
+            return [_crash(rows)]
         case "liquid":
             return [_cells(rows), _streaming(rows)]
         case "seconds":
@@ -115,7 +117,7 @@ def tables(name: str, rows: Rows) -> list[Table]:
             return [_xor(rows)]
         case "ablation":
             return [_ablation(rows)]
-        case "liquid_gpu" | "card" | "pairs":
+        case "gpu" | "liquid_gpu" | "card" | "pairs":
             names = dict.fromkeys(row["table"] for row in rows)
             return [_as_it_is(TITLES.get(table, table), [row for row in rows if row["table"] == table]) for table in names]
     raise ValueError(f"there is no benchmark {name!r}")
@@ -266,6 +268,25 @@ def _length(rows: Rows) -> Table:
         "p moved by, most",
     )
     return Table("cost against length", columns, tuple(cells))
+
+
+def _crash(rows: Rows) -> Table:
+    cells = [
+        (
+            f"{row['store']}, {row['replicas']} replica{'s' if row['replicas'] > 1 else ''}",
+            str(row["kills"]),
+            f"{row['succeeded']} of {row['accepted']}",
+            str(row["ended_twice"]),
+            str(row["interrupted"]),
+            *(
+                "none" if row[key] is None else f"{row[key]:.1f}"
+                for key in ("lost_median_s", "lost_most_s", "goes_on_median_s", "goes_on_most_s")
+            ),
+        )
+        for row in rows
+    ]
+    columns = ("", "killed", "ended", "ended twice", "interrupted", "lost, s", "at most", "goes on after, s", "at most")
+    return Table("Services killed at random moments: what became of what they had accepted", columns, tuple(cells))
 
 
 def _for_readme(name: str, rows: Rows) -> list[Table]:

@@ -82,7 +82,7 @@ def interrupted(source: Path, model: Model, stops: list[int]) -> tuple[AnalysisR
             try:
                 walk.on(on_progress=seen.append, cancelled=partial(_reached, seen, stop))
             except AnalysisCancelled:
-                bookmarks.append(walk.analysis.bookmark())
+                bookmarks.append(walk.bookmark())
             else:
                 return walk.report(), len(bookmarks)
     with Walk(source, model, hz=HZ, bookmarks=bookmarks) as walk:
@@ -116,7 +116,7 @@ def test_a_bookmark_holds_what_is_new_alone(face: Path, model: Model) -> None:
     sizes, walked = [], 0
     with Walk(face, model, hz=None) as walk:
         while walk.on(0.25):
-            given = safetensors.numpy.load(walk.analysis.bookmark())
+            given = safetensors.numpy.load(walk.bookmark())
             sizes.append(len(given[PAGE].tobytes()))
             walked = len(walk.analysis.scores)
     assert walked > 30
@@ -126,7 +126,9 @@ def test_a_bookmark_holds_what_is_new_alone(face: Path, model: Model) -> None:
 def test_the_second_walk_looks_only_at_what_is_new(face: Path, model: Model) -> None:
     with Walk(face, model, hz=HZ) as walk:
         walk.on(1.0)
-        bookmark, walked = walk.analysis.bookmark(), walk.analysis.frames
+        assert walk.came_further
+        bookmark, walked = walk.bookmark(), walk.analysis.frames
+        assert not walk.came_further
     seen: list[object] = []
     with Walk(face, model, hz=HZ, bookmarks=[bookmark]) as walk:
         walk.on(on_progress=seen.append)
@@ -137,7 +139,7 @@ def _bookmarks(face: Path, model: Model) -> list[bytes]:
     found = []
     with Walk(face, model, hz=HZ) as walk:
         while walk.on(0.4):
-            found.append(walk.analysis.bookmark())
+            found.append(walk.bookmark())
     assert len(found) >= 3
     return found
 

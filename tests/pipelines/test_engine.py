@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Iterator
@@ -137,6 +138,28 @@ def test_the_door_leads_to_the_emptiest_engine(model: Model) -> None:
         assert engines.seated == 0
     with pytest.raises(ValueError, match="expected at least one model"):
         Engines([])
+
+
+def test_two_devices_are_two_engines_behind_one_door_and_are_swapped_together(model: Model) -> None:
+    """Two processors stand for two GPUs; each has nets and memories of its own."""
+    alone = Analysis(model)
+    for frame in frames(0.0):
+        alone.push(frame)
+    pair, others = [dataclasses.replace(model) for _ in range(2)], [dataclasses.replace(model) for _ in range(2)]
+    with Engines(pair, engines_each=1, controller=LoadController(now=Clock())) as engines:
+        seats = [engines.seat() for _ in range(4)]
+        assert sorted(id(seat.engine.model) for seat in seats) == sorted(2 * [id(one) for one in pair])
+        for seat in seats[:2]:
+            analysis = Analysis(seat.engine.model, seat=seat)
+            for frame in frames(0.0):
+                analysis.push(frame)
+            assert facts(analysis.scores) == facts(alone.scores), "the same score wherever a stream is seated"
+        seats[0].leave()
+        engines.controller = LoadController(now=Clock())  # four more may come at once
+        assert engines.seat().engine is seats[0].engine, "where there are fewer"
+        engines.swap(others)
+        assert {id(engines.seat().engine.model) for _ in range(2)} == {id(one) for one in others}
+        assert all(seat.engine.model in pair for seat in seats[1:]), "who runs ends with what it began with"
 
 
 def test_another_model_takes_over_while_streams_run(model: Model) -> None:

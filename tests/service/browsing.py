@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserType, ConsoleMessage, Page, sync_playwright
 
 from tests.support import require
 
@@ -33,11 +33,16 @@ class Desk:
 @contextmanager
 def chromium(*flags: str) -> Iterator[Browser]:
     """A running browser, with `flags` of the test's own."""
-    program = require("chromium")
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=str(program), args=[*FLAGS, *flags])
+    require("chromium")
+    with sync_playwright() as playwright, _launched(playwright.chromium, flags) as running:
         yield running
-        running.close()
+
+
+@contextmanager
+def chromium_beside(browser: Browser, *flags: str) -> Iterator[Browser]:
+    """Another one while the first runs; a thread can only talk to browsers of one Playwright."""
+    with _launched(browser.browser_type, flags) as running:
+        yield running
 
 
 @contextmanager
@@ -56,6 +61,13 @@ def desk_at(browser: Browser, base_url: str, *, permissions: tuple[str, ...] = (
     desk.page.on("pageerror", lambda error: desk.complaints.append(str(error)))
     yield desk
     context.close()
+
+
+@contextmanager
+def _launched(kind: BrowserType, flags: tuple[str, ...]) -> Iterator[Browser]:
+    running = kind.launch(executable_path=str(require("chromium")), args=[*FLAGS, *flags])
+    yield running
+    running.close()
 
 
 def eventually(page: Page, expression: str, *, wait_ms: int = WAIT_MS) -> None:

@@ -17,6 +17,7 @@ from service.settings import Settings
 from tests.clips import face_clip
 from tests.postgres import Cluster, cluster
 from tests.s3 import S3, s3_server
+from tests.service.processes import serving
 from tests.support import require
 
 Serve = Callable[[Settings], AbstractContextManager[httpx.Client]]
@@ -101,13 +102,12 @@ def client(serve: Serve, settings: Settings) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="session")
-def judged(serve: Serve, clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, str]]:
-    """A service that is only read from, and the path of its one finished analysis."""
-    settings = Settings(data_dir=tmp_path_factory.mktemp("judged"), min_free_bytes=0, hz=4.0, device="cpu")
-    with serve(settings) as client:
-        answer = upload(client, clip, wait_s=60)
+def judged(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, str]]:
+    """A service that is only read from, in a process of its own since this one may have another, and the path of its one analysis."""
+    with serving(tmp_path_factory.mktemp("judged")) as service:
+        answer = upload(service.client, clip, wait_s=60)
         assert answer.json()["status"] == "succeeded", answer.text
-        yield client, answer.headers["Location"]
+        yield service.client, answer.headers["Location"]
 
 
 def upload(client: httpx.Client, path: Path, *, wait_s: int | None = None, key: str | None = None) -> httpx.Response:

@@ -18,8 +18,9 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from pipelines.verdict import VerdictName
+from service.audit_rows import AuditRow
 from service.connection import DatabaseError, database_url
-from service.database import AnalysisRow, Base, Database
+from service.database import AnalysisRow, Base, Database, NameTaken
 from service.ids import new_id
 from service.key_store import KeyRow
 from service.schemas import AnalysisStatus
@@ -42,7 +43,7 @@ def row(n: int = 0, status: AnalysisStatus = "queued", **values: object) -> Anal
 
 
 async def test_the_migrations_make_exactly_the_models(url: URL) -> None:
-    assert KeyRow.metadata is Base.metadata
+    assert KeyRow.metadata is AuditRow.metadata is Base.metadata
     await (await Database.open(url)).close()
     engine = create_engine(url.set(drivername="sqlite") if url.drivername.startswith("sqlite") else url)
     with engine.connect() as connection:
@@ -128,16 +129,70 @@ async def test_rows_that_contradict_themselves_are_refused(url: URL) -> None:
     await database.close()
 
 
-async def test_the_oldest_queued_row_is_claimed_once(url: URL) -> None:
+async def test_who_takes_a_row_up_has_it_until_another_does(url: URL) -> None:
     database = await Database.open(url)
-    for n in (3, 1, 2):
-        await database.add(row(n))
-    claimed = [await database.claim_next() for _ in range(4)]
-    assert [one and one.id < new_id((n + 1) * 1_000_000) for n, one in enumerate(claimed[:3], 1)] == [True, True, True]
-    assert claimed[3] is None
-    assert await database.count("running") == 3
-    assert await database.requeue_running() == 3
-    assert await database.count("running") == 0
+    one = row()
+    await database.add(one)
+    begun = await database.begin(one.id, "a")
+    assert begun is not None
+    assert (begun.status, begun.replica, begun.attempts) == ("running", "a", 1)
+    assert await database.note(one.id, "a", progress="{}", further=True)
+    assert not await database.note(one.id, "b")
+    again = await database.begin(one.id, "b")
+    assert again is not None
+    assert (again.replica, again.attempts, again.started_at) == ("b", 1, begun.started_at)
+    assert again.version > begun.version
+    assert not await database.note(one.id, "a", further=True)
+    assert not await database.move(one.id, "running", "succeeded", replica="a", verdict="no_evidence")
+    assert await database.move(one.id, "running", "succeeded", replica="b", verdict="no_evidence")
+    assert await database.begin(one.id, "a") is None
+    assert await database.unfinished() == {}
+    await database.close()
+
+
+async def test_what_a_replica_leaves_waits_again(url: URL) -> None:
+    database = await Database.open(url)
+    rows = [row(n, priority=n) for n in range(4)]
+    for one, replica in zip(rows, ("a", "a", "b", None), strict=True):
+        await database.add(one)
+        if replica is not None:
+            await database.begin(one.id, replica)
+    assert await database.release("a") == 2
+    assert (await database.count("running"), await database.count("queued")) == (1, 3)
+    assert await database.release(None) == 1
+    assert list((await database.unfinished()).items()) == [(one.id, n) for n, one in enumerate(rows)]
+    await database.close()
+
+
+async def test_one_of_those_who_notice_takes_charge_of_a_dead_replica(url: URL) -> None:
+    database = await Database.open(url)
+    sign = await database.beat("dead", None)
+    assert await database.replicas() == {"dead": sign}
+    assert [await database.bury("dead", sign) for _ in range(3)] == [True, False, False]
+    assert (await database.replicas())["dead"] > sign, "should the first die now, the others notice again"
+    await database.depart("dead")
+    assert await database.replicas() == {}
+    await database.close()
+
+
+async def test_a_replica_notices_another_of_its_name(url: URL) -> None:
+    database = await Database.open(url)
+    sign = await database.beat("a", None)
+    sign = await database.beat("a", sign)
+    await database.beat("a", None)
+    with pytest.raises(NameTaken, match="writes as the replica 'a'"):
+        await database.beat("a", sign)
+    await database.close()
+
+
+async def test_what_ended_long_ago_is_found(url: URL) -> None:
+    database = await Database.open(url)
+    for n in range(3):
+        await database.add(row(n, finished_at=datetime(2026, 2, 1, tzinfo=UTC), status="cancelled"))
+    assert await database.ended_before(datetime(2026, 1, 1, tzinfo=UTC), 9) == []
+    await database.add(row(9, finished_at=datetime(2025, 1, 1, tzinfo=UTC), status="cancelled"))
+    assert len(await database.ended_before(datetime(2026, 1, 1, tzinfo=UTC), 9)) == 1
+    assert len(await database.ended_before(datetime(2100, 1, 1, tzinfo=UTC), 2)) == 2
     await database.close()
 
 

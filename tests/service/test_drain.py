@@ -45,7 +45,12 @@ def test_every_line_of_one_request_and_of_its_analysis_can_be_found(tmp_path: Pa
         service.ended(signal.SIGTERM)
         log = service.log
     assert {line["event"] for line in log if line.get("request_id") == "my-request-7"} == {"analysis_queued", "request"}
-    assert {line["event"] for line in log if line.get("analysis") == analysis} == {"analysis_queued", "analysis_succeeded", "request"}
+    assert {line["event"] for line in log if line.get("analysis") == analysis} == {
+        "analysis_queued",
+        "analysis_begun",
+        "analysis_succeeded",
+        "request",
+    }
     assert all({"event", "level", "timestamp"} <= line.keys() for line in log)
 
 

@@ -109,7 +109,7 @@ def test_a_crash_inside_an_analysis_is_recorded_and_the_next_one_runs(
     client: httpx.Client, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("service.jobs.crop_images", lambda _report: 1 / 0)
+        patched.setattr("service.judging.crop_images", lambda _report: 1 / 0)
         path = upload(client, clip).headers["Location"]
         body = until(client, path, "failed", "succeeded")
     assert body["problem"]["type"] == "urn:undercurrent:problem:internal-error"

@@ -26,7 +26,8 @@ from service.client import connect, errors
 from service.connection import database_url
 from service.database import Database, now
 from service.key_store import FIRST, SCOPES, KeyStore, NewKey, Scope
-from service.settings import Settings
+from service.quota import Quota, TooManyRequests
+from service.settings import KeyTerms, Settings
 from tests.postgres import Cluster
 from tests.service.conftest import Serve, assert_problem, upload
 from tests.service.streaming import talk
@@ -58,6 +59,7 @@ def guarded(serve: Serve, locked: Settings) -> Iterator[httpx.Client]:
 
 def made(settings: Settings, *scopes: Scope, tenant: str = "default", days: float | None = None) -> str:
     """The secret of a new key."""
+    settings.data_dir.mkdir(exist_ok=True)
     expires_at = None if days is None else now() + timedelta(days=days)
 
     async def create() -> NewKey:
@@ -305,14 +307,58 @@ def test_tenants_do_not_see_each_other(guarded: httpx.Client, locked: Settings, 
     assert guarded.get(f"/v1/analyses/{mine}/media").content == clip.read_bytes()
 
 
+async def test_a_key_that_asks_too_much_is_told_when_to_ask_again(serve: Serve, locked: Settings) -> None:
+    with serve(locked.model_copy(update={"keys": KeyTerms(per_minute=20, at_once=2)})) as client:
+        greedy, modest = [bearer(await asyncio.to_thread(made, locked, "admin")) for _ in range(2)]
+        secret = greedy["Authorization"].split()[1]
+        async with connect(str(client.base_url), mode="container", key=secret), connect(str(client.base_url), mode="container", key=secret):
+            full = await asyncio.to_thread(client.get, "/v1/analyses", headers=greedy)
+            assert "2 (UNDERCURRENT_KEYS__AT_ONCE)" in str(assert_problem(full, 429, "too-many-requests")["expected"])
+            assert full.headers["Retry-After"] == "1"
+            with pytest.raises(errors.Overloaded) as caught:
+                async with connect(str(client.base_url), mode="container", key=secret, patience_s=0.5):
+                    pass
+            assert caught.value.retry_after_s == 1.0
+            assert client.get("/v1/analyses", headers=modest).status_code == 200
+        async with asyncio.timeout(60):  # until the service has noticed that they are gone
+            while client.get("/v1/analyses", headers=greedy).status_code != 200:
+                await asyncio.sleep(0.1)
+        answers = (client.get("/v1/analyses", headers=greedy) for _ in range(200))
+        slow_down = next(answer for answer in answers if answer.status_code != 200)
+        assert "20 a minute" in str(assert_problem(slow_down, 429, "too-many-requests")["expected"])
+        assert 1 <= int(slow_down.headers["Retry-After"]) <= 3
+        assert client.get("/v1/analyses", headers=modest).status_code == 200
+
+
+def test_a_quota_fills_up_again() -> None:
+    clock = [0.0]
+    quota = Quota(KeyTerms(per_minute=6, at_once=9), now=lambda: clock[0])
+
+    def asked(n: int) -> int:
+        done = 0
+        for _ in range(n):
+            try:
+                with quota.place("a"):
+                    done += 1
+            except TooManyRequests as refusal:
+                assert 0 < refusal.retry_after_s <= 10
+        return done
+
+    assert asked(9) == 6
+    clock[0] += 10
+    assert asked(9) == 1
+    clock[0] += 1000
+    assert asked(9) == 6
+
+
 def test_tenants_do_not_see_each_others_cameras(serve: Serve, locked: Settings) -> None:
-    ours, theirs = (bearer(made(locked, "feeds", tenant=tenant)) for tenant in ("ours", "theirs"))
     with serve(locked.model_copy(update={"camera_networks": (ip_network("127.0.0.0/8"),)})) as client:
+        ours, theirs = (bearer(made(locked, "feeds", tenant=tenant)) for tenant in ("ours", "theirs"))
         camera = {"url": "rtsp://127.0.0.1:9/live"}
         once = {"Idempotency-Key": "once"}
         mine = client.post("/v1/feeds", json=camera, headers=ours | once).json()["id"]
         assert client.get("/v1/feeds", headers=theirs).json()["items"] == []
-        for method, path in (("GET", ""), ("PATCH", ""), ("DELETE", ""), ("GET", "/events"), ("GET", "/alerts")):
+        for method, path in (("GET", ""), ("PATCH", ""), ("DELETE", ""), ("GET", "/events"), ("GET", "/alerts"), ("GET", "/alerts/1/clip")):
             answer = client.request(method, f"/v1/feeds/{mine}{path}", headers=theirs, json={} if method == "PATCH" else None)
             assert_problem(answer, 404, "feed-not-found")
         other = client.post("/v1/feeds", json=camera, headers=theirs | once)

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 import time
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, Page, WebSocket, expect
 
+from service.settings import Settings
 from tests.clips import camera_file
-from tests.service.browsing import Desk, chromium, desk_at, eventually
+from tests.service.browsing import Desk, chromium, chromium_beside, desk_at, eventually
+from tests.service.conftest import Serve
+from tests.service.processes import serving
 from tests.service.relay import Relay
+from tests.service.test_streams import with_terms
 
 WAIT_MS = 90_000
 
@@ -27,7 +34,8 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser(film: Path) -> Iterator[Browser]:
-    with chromium("--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={film}") as running:
+    camera = "--use-fake-device-for-media-stream"
+    with chromium(camera, f"--use-file-for-fake-video-capture={film}", "--host-resolver-rules=MAP camera.test 127.0.0.1") as running:
         yield running
 
 
@@ -50,7 +58,8 @@ class Wires:
     def __init__(self, page: Page) -> None:
         self.events: list[dict[str, Any]] = []
         self.sockets = 0
-        self.sent = 0
+        self.said: list[dict[str, Any]] = []
+        """What the page told the service in words."""
         page.on("websocket", self._opened)
 
     def numbered(self) -> list[int]:
@@ -62,10 +71,11 @@ class Wires:
     def _opened(self, socket: WebSocket) -> None:
         self.sockets += 1
         socket.on("framereceived", lambda message: self.events.append(json.loads(message)))
-        socket.on("framesent", self._count)
+        socket.on("framesent", self._heard)
 
-    def _count(self, message: str | bytes) -> None:
-        self.sent += isinstance(message, bytes)
+    def _heard(self, message: str | bytes) -> None:
+        if isinstance(message, str):
+            self.said.append(json.loads(message))
 
 
 def start(page: Page) -> None:
@@ -77,11 +87,17 @@ def looks_at_least(page: Page, n: int) -> None:
     eventually(page, f"Number(document.getElementById('looks').textContent) >= {n}", wait_ms=WAIT_MS)
 
 
+def live_again(page: Page) -> None:
+    expect(page.locator("#state")).to_contain_text("Live", timeout=WAIT_MS)
+
+
 def stop(page: Page) -> None:
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_role("button", name="Start the camera")).to_be_visible(timeout=WAIT_MS)
 
 
+# How long the lines of all faces are, as they are written.
+DRAWN = "[...document.querySelectorAll('.live-line path.score')].reduce((n, line) => n + line.getAttribute('d').length, 0)"
 # The portrait is not of the colour of its ground; where it is in the picture shown, and where its box is, in one and the same moment.
 MEASURED = """(() => {
   const canvas = document.getElementById("picture");
@@ -116,10 +132,10 @@ def test_a_person_looks_into_the_camera_and_gets_a_verdict(desk: Desk, client: h
     looks_at_least(page, 3)
     expect(page.locator("#state")).to_contain_text("Live")
     expect(page.locator("#faces")).to_contain_text("Face ")
-    line = len(page.locator(".live-line path.score:not(.under)").get_attribute("d") or "")
+    drawn = page.evaluate(DRAWN)
     looks_at_least(page, 10)
-    eventually(page, f"document.querySelector('.live-line path.score:not(.under)').getAttribute('d').length > {line}")
-    eventually(page, "document.querySelector('#boxes text')?.textContent.match(/^face \\d  0\\.\\d\\d$/) !== null")
+    eventually(page, f"{DRAWN} > {drawn}", wait_ms=WAIT_MS)
+    eventually(page, "/^face \\d: 0\\.\\d\\d$/.test(document.querySelector('#boxes text')?.textContent)", wait_ms=WAIT_MS)
     assert page.evaluate("document.getElementById('camera').srcObject.getAudioTracks().length") == 0
     stop(page)
     end = wires.of("end")[0]
@@ -172,7 +188,7 @@ def test_a_cut_cable_loses_and_doubles_nothing(browser: Browser, relay: Relay) -
             expect(page.locator("#state")).to_contain_text("No connection")
             expect(page.locator("#why")).to_contain_text("Trying again")
             relay.whole = True
-            expect(page.locator("#state")).to_contain_text("Live", timeout=WAIT_MS)
+            live_again(page)
         looks_at_least(page, 24)
         stop(page)
         shown = int(page.locator("#looks").inner_text())
@@ -182,3 +198,208 @@ def test_a_cut_cable_loses_and_doubles_nothing(browser: Browser, relay: Relay) -
     assert shown == sum(event["stands_for"] for event in wires.of("score")) == end["totals"]["looked_at"]
     # Chromium itself complains of connections that fail; the page does not.
     assert [text for text in desk.complaints if "WebSocket" not in text] == []
+
+
+def test_a_recording_is_cut_and_goes_on_and_gets_its_verdict(browser: Browser, relay: Relay) -> None:
+    with desk_at(browser, relay.url, permissions=("camera",), wait_ms=WAIT_MS) as desk:
+        page, wires = desk.page, Wires(desk.page)
+        page.goto("/live")
+        page.get_by_label("Sent as").select_option("recording")
+        page.get_by_role("button", name="Start the camera").click()
+        looks_at_least(page, 4)
+        expect(page.locator("#choice")).to_be_disabled()
+        relay.cut()
+        live_again(page)
+        looks_at_least(page, 12)
+        eventually(page, "document.querySelector('#boxes rect') !== null", wait_ms=WAIT_MS)
+        stop(page)
+        end = wires.of("end")[0]
+        expect(page.locator("#verdict")).to_contain_text(end["verdict"]["sentence"])
+    assert wires.of("ready")[0]["mode"] == "container" and len(wires.of("resumed")) >= 1
+    assert wires.numbered() == list(range(1, end["event_seq"] + 1))
+    # A WebM with a piece missing or doubled could not be decoded to its end.
+    assert end["reason"] == "stopped" and wires.of("error") == [] and wires.of("gap") == []
+    assert [text for text in desk.complaints if "WebSocket" not in text] == []
+
+
+def test_whoever_says_no_is_told_how_to_say_yes(browser: Browser, client: httpx.Client) -> None:
+    with desk_at(browser, str(client.base_url), wait_ms=WAIT_MS) as desk:
+        page = desk.page
+        start(page)
+        alert = page.get_by_role("alert")
+        expect(alert).to_contain_text("The camera may not be used")
+        expect(alert).to_contain_text("Allow it for this page")
+        expect(page.locator("#state")).to_contain_text("Off")
+        page.context.grant_permissions(["camera"])
+        page.get_by_role("button", name="Start the camera").click()
+        looks_at_least(page, 1)
+        expect(page.locator("#trouble")).to_be_empty()
+        stop(page)
+        assert desk.complaints == []
+
+
+def test_a_machine_without_a_camera_says_so(browser: Browser, client: httpx.Client) -> None:
+    with chromium_beside(browser) as blind, desk_at(blind, str(client.base_url), permissions=("camera",), wait_ms=WAIT_MS) as desk:
+        start(desk.page)
+        expect(desk.page.get_by_role("alert")).to_contain_text("There is no camera")
+        expect(desk.page.get_by_role("button", name="Start the camera")).to_be_enabled()
+        assert desk.complaints == []
+
+
+def test_an_insecure_address_says_what_would_be_secure(browser: Browser, serve: Serve, settings: Settings) -> None:
+    with serve(settings.model_copy(update={"allowed_hosts": ("camera.test",)})) as client, desk_at(browser, "http://camera.test") as desk:
+        desk.page.goto(f"http://camera.test:{client.base_url.port}/live")
+        desk.page.get_by_role("button", name="Start the camera").click()
+        alert = desk.page.get_by_role("alert")
+        expect(alert).to_contain_text("This address may not use a camera")
+        expect(alert).to_contain_text("http://localhost")
+
+
+def test_a_busy_service_is_waited_for_and_a_page_that_is_left_gives_its_place_back(
+    browser: Browser, serve: Serve, settings: Settings
+) -> None:
+    with serve(with_terms(settings, max_streams=1, resume_s=3600.0)) as client:
+        address = str(client.base_url)
+        with desk_at(browser, address, permissions=("camera",)) as first, desk_at(browser, address, permissions=("camera",)) as second:
+            start(first.page)
+            looks_at_least(first.page, 2)
+            wires = Wires(second.page)
+            start(second.page)
+            expect(second.page.locator("#state")).to_contain_text("The service is busy", timeout=WAIT_MS)
+            expect(second.page.locator("#why")).to_contain_text("Trying again in")
+            first.page.goto("/")
+            looks_at_least(second.page, 2)
+            stop(second.page)
+            assert first.complaints == [] and second.complaints == []
+    assert wires.of("error")[0]["code"] == "overloaded" and len(wires.of("end")) == 1
+
+
+def test_a_service_that_restarts_leaves_its_verdict_and_is_gone_on_with(
+    browser: Browser, client: httpx.Client, relay: Relay, tmp_path: Path
+) -> None:
+    assert client.base_url.port is not None
+    (tmp_path / "old").mkdir()
+    with serving(tmp_path / "old") as old, desk_at(browser, relay.url, permissions=("camera",), wait_ms=WAIT_MS) as desk:
+        relay.to = old.port
+        page, wires = desk.page, Wires(desk.page)
+        start(page)
+        looks_at_least(page, 6)
+        old.process.send_signal(signal.SIGTERM)
+        expect(page.locator("#verdict")).to_contain_text("The service stopped meanwhile", timeout=WAIT_MS)
+        relay.to = client.base_url.port
+        expect(page.locator("#notes")).to_contain_text("the service restarted: a new stream begins")
+        live_again(page)
+        looks_at_least(page, 2)
+        stop(page)
+        ends = [event["reason"] for event in wires.of("end")]
+        assert [text for text in desk.complaints if "WebSocket" not in text] == []
+    assert ends == ["draining", "stopped"] and len({event["session_id"] for event in wires.of("ready")}) == 2
+
+
+def test_a_forgotten_stream_is_begun_anew(browser: Browser, client: httpx.Client, relay: Relay, serve: Serve, tmp_path: Path) -> None:
+    elsewhere = Settings(data_dir=tmp_path / "elsewhere", min_free_bytes=0, hz=4.0, device="cpu")
+    with serve(elsewhere) as other, desk_at(browser, relay.url, permissions=("camera",), wait_ms=WAIT_MS) as desk:
+        page, wires = desk.page, Wires(desk.page)
+        start(page)
+        looks_at_least(page, 2)
+        assert other.base_url.port is not None
+        relay.to = other.base_url.port
+        relay.cut()
+        expect(page.locator("#notes")).to_contain_text("the service forgot the stream: a new one begins", timeout=WAIT_MS)
+        live_again(page)
+        looks_at_least(page, 2)
+        stop(page)
+    assert len(wires.of("resume_failed")) == 1 and len(wires.of("ready")) == 2 and [end["reason"] for end in wires.of("end")] == ["stopped"]
+
+
+def test_a_hidden_tab_is_a_pause_and_then_a_gap(desk: Desk) -> None:
+    page, wires = desk.page, Wires(desk.page)
+    start(page)
+    looks_at_least(page, 3)
+    # A headless browser shows every tab: what others would tell the page, and that they give it no pictures, is done here.
+    act = """(hidden) => {
+      Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+      document.dispatchEvent(new Event("visibilitychange"));
+      document.getElementById("camera")[hidden ? "pause" : "play"]();
+    }"""
+    page.evaluate(act, True)
+    expect(page.locator("#state")).to_contain_text("Paused")
+    expect(page.locator("#why")).to_contain_text("This tab is hidden")
+    page.wait_for_timeout(1500)
+    page.evaluate(act, False)
+    expect(page.locator("#state")).to_contain_text("Live")
+    expect(page.locator("#notes")).to_contain_text("gap of", timeout=WAIT_MS)
+    stop(page)
+    assert [message["type"] for message in wires.said if message["type"] in ("pause", "resume_media")] == ["pause", "resume_media"]
+    assert max(gap["seconds"] for gap in wires.of("gap")) > 1
+    assert desk.complaints == []
+
+
+def test_another_camera_is_another_scene_in_the_same_stream(desk: Desk) -> None:
+    page, wires = desk.page, Wires(desk.page)
+    start(page)
+    looks_at_least(page, 3)
+    eventually(page, "document.querySelector('#choice option').value !== ''")
+    # A file is one camera; that it was chosen again is as good as another.
+    page.locator("#choice").dispatch_event("change")
+    expect(page.locator("#notes")).to_contain_text(": another camera", timeout=WAIT_MS)
+    stop(page)
+    assert len(wires.of("ready")) == 1 and "discontinuity" in [gap["cause"] for gap in wires.of("gap")]
+    assert desk.complaints == []
+
+
+def test_a_camera_that_is_pulled_out_ends_the_stream_with_its_verdict(desk: Desk) -> None:
+    page = desk.page
+    start(page)
+    looks_at_least(page, 3)
+    page.evaluate("document.getElementById('camera').srcObject.getVideoTracks()[0].dispatchEvent(new Event('ended'))")
+    expect(page.locator("#verdict")).to_be_visible(timeout=WAIT_MS)
+    expect(page.locator("#notes")).to_contain_text("The camera went away.")
+    expect(page.get_by_role("button", name="Start the camera")).to_be_visible()
+    assert desk.complaints == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_telephone_scrolls_one_way_only(browser: Browser, client: httpx.Client, scheme: Literal["light", "dark"]) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=scheme, base_url=str(client.base_url))
+    context.grant_permissions(["camera"])
+    page = context.new_page()
+    start(page)
+    looks_at_least(page, 2)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    stop(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    context.close()
+
+
+def test_keys_and_names_are_enough(desk: Desk) -> None:
+    page = desk.page
+    page.goto("/live")
+    toggle = page.get_by_role("button", name="Start the camera")
+    expect(toggle).to_be_enabled()
+    unnamed = (
+        "[...document.querySelectorAll('button, select, input')].filter((one) => !one.textContent.trim() && !one.labels?.length).length"
+    )
+    assert page.evaluate(unnamed) == 0
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        if toggle.evaluate("(button) => button === document.activeElement"):
+            break
+    page.keyboard.press("Enter")
+    looks_at_least(page, 2)
+    expect(page.locator("#say")).to_contain_text("Live")
+    page.keyboard.press("Enter")
+    expect(page.locator("#verdict .sentence")).to_be_focused(timeout=WAIT_MS)
+    assert desk.complaints == []
+
+
+def test_only_this_page_may_ask_for_a_camera_and_none_needs_another_host(client: httpx.Client) -> None:
+    page = client.get("/live")
+    assert page.headers["Permissions-Policy"].startswith("camera=(self), microphone=()")
+    assert client.get("/").headers["Permissions-Policy"].startswith("camera=()")
+    assert page.headers["Content-Security-Policy"] == client.get("/").headers["Content-Security-Policy"]
+    assets = Path(str(files("service.dashboard"))) / "assets"
+    texts = [page.text, *(path.read_text("utf-8") for path in assets.rglob("*") if path.suffix in (".js", ".css"))]
+    for text in texts:
+        assert "style=" not in text
+        assert not re.search(r"https?://(?!www\.w3\.org/|localhost|127\.0\.0\.1)", text)

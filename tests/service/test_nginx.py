@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from service.media_header import MediaKind
+from service.objects import PART_BYTES
 from tests.service.conftest import assert_problem, upload
 from tests.service.processes import Serving, free_port, serving
 from tests.service.streaming import Talk, pictures_of, talk
@@ -93,15 +94,14 @@ def test_a_large_upload_is_passed_on_while_it_still_comes(pair: tuple[Serving, S
     sent = threading.Event()
 
     def body() -> Iterator[bytes]:
-        data = clip.read_bytes()
-        yield data[:1000]
-        deadline = time.monotonic() + 20
-        while not any(list((replica.log_file.parent / "data" / "analyses").glob("*/media")) for replica in pair):
+        yield clip.read_bytes()
+        yield bytes(2 * PART_BYTES)  # more than nginx takes unless told otherwise, and a part of it is kept at once
+        deadline = time.monotonic() + 60
+        while not any(list((replica.log_file.parent / "data" / "analyses").glob("*/media*")) for replica in pair):
             assert time.monotonic() < deadline, "no replica saw the beginning before the end was sent"
             time.sleep(0.02)
         sent.set()
-        yield data[1000:]
-        yield bytes(3 * 1024**2)  # more than nginx takes unless told otherwise
+        yield bytes(1000)
 
     for replica in pair:  # what earlier tests left
         for row in replica.client.get("/v1/analyses").json()["items"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from schemathesis.core.result import Ok
 import service
 from service.app import openapi_document
 from tests.service.conftest import upload
+from tests.service.processes import serving
 
 COMMITTED = Path(service.__file__).with_name("openapi.json")
 
@@ -69,10 +71,17 @@ CHECKS: list[CheckFunction] = [
 BRIEF = settings(max_examples=25, database=None, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 
 
-def test_random_requests_get_only_documented_answers(client: httpx.Client, clip: Path) -> None:
+@pytest.fixture
+def apart(tmp_path: Path) -> Iterator[httpx.Client]:
+    """A service in a process of its own: hypothesis wants the randomness of this one for itself, and DBOS draws from it too."""
+    with serving(tmp_path) as service:
+        yield service.client
+
+
+def test_random_requests_get_only_documented_answers(apart: httpx.Client, clip: Path) -> None:
     """Schemathesis: no 5xx, and only the statuses, content types and bodies that the document promises."""
-    known = upload(client, clip, wait_s=60).json()["id"]
-    schema = schemathesis.openapi.from_url(f"{client.base_url}/openapi.json")
+    known = upload(apart, clip, wait_s=60).json()["id"]
+    schema = schemathesis.openapi.from_url(f"{apart.base_url}/openapi.json")
     asked: set[str] = set()
     for found in schema.get_all_operations():
         assert isinstance(found, Ok), found

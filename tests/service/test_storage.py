@@ -92,6 +92,16 @@ async def test_evidence_is_replaced_whole(storage: Storage, judged: tuple[httpx.
         await storage.read_crop("a", 0, 0, "face")
 
 
+def test_bookmarks_are_kept_under_keys_of_their_own_until_it_has_ended(storage: Storage) -> None:
+    keys = [storage.write_bookmark("a", data) for data in (b"one", b"two", b"two")]
+    assert len(set(keys)) == 3
+    assert [storage.read_bookmark("a", key) for key in keys] == [b"one", b"two", b"two"]
+    storage.remove_bookmarks("a")
+    storage.remove_bookmarks("a")
+    with pytest.raises(UnknownEvidence, match="no longer has this of a"):
+        storage.read_bookmark("a", keys[0])
+
+
 async def test_removing_leaves_the_others(storage: Storage, judged: tuple[httpx.Client, str]) -> None:
     for name in ("a", "ab"):
         await put(storage, name)

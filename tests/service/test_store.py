@@ -18,6 +18,7 @@ from service.settings import Settings
 from tests.postgres import Cluster
 from tests.s3 import S3
 from tests.service.conftest import Serve, assert_problem, upload
+from tests.service.processes import serving
 from tests.service.test_analyses import until
 from tests.service.test_storage import in_bucket
 from tests.service.test_uploads import chunks, head
@@ -107,8 +108,7 @@ def test_while_the_store_is_gone_nothing_is_taken_and_nothing_is_lost(
         # It is stopped, and stays in the list so that it can be deleted again.
         assert_problem(client.delete(path), 503, "store-unavailable")
         assert client.get(path).json()["status"] == "cancelled"
-        until(client, waiting, "running")
-        assert until(client, waiting, "queued")["problem"] is None
+        assert until(client, waiting, "running")["problem"] is None
 
 
 def test_an_analysis_waits_for_the_store_to_come_back(serve: Serve, stored: Settings, s3: S3, clip: Path, endless: Path) -> None:
@@ -154,15 +154,17 @@ def test_a_service_starts_without_its_store_and_says_so(serve: Serve, stored: Se
         assert upload(client, clip, wait_s=60).json()["status"] == "succeeded"
 
 
-def test_two_services_share_what_one_has_judged(serve: Serve, stored: Settings, clip: Path, postgres: Cluster) -> None:
-    shared = {"database_url": SecretStr(postgres.create())}
-    one, two = (stored.model_copy(update={**shared, "data_dir": stored.data_dir / name}) for name in ("one", "two"))
-    with serve(one) as first, serve(two) as second:
-        path = upload(first, clip, wait_s=60).headers["Location"]
-        assert until(second, path, "succeeded")["result"] == first.get(path).json()["result"]
+def test_two_services_share_what_one_has_judged(serve: Serve, stored: Settings, clip: Path, postgres: Cluster, tmp_path: Path) -> None:
+    database_url = postgres.create()
+    with (
+        serving(tmp_path, database_url=database_url, store_url=stored.store_url, replica="first") as first,
+        serve(stored.model_copy(update={"database_url": SecretStr(database_url), "replica": "second"})) as second,
+    ):
+        path = upload(first.client, clip, wait_s=60).headers["Location"]
+        assert until(second, path, "succeeded")["result"] == first.client.get(path).json()["result"]
         assert second.get(f"{path}/media").content == clip.read_bytes()
         assert second.delete(path).status_code == 204
-        assert_problem(first.get(f"{path}/media"), 404, "analysis-not-found")
+        assert_problem(first.client.get(f"{path}/media"), 404, "analysis-not-found")
 
 
 async def test_a_store_that_cannot_be_is_refused_at_the_start(settings: Settings) -> None:

@@ -30,7 +30,7 @@ export class Connection {
   #hurry = () => this.#waiting && this.#connect();
   #waiting = false;
 
-  // `start`: the fields of the first message. onEvent(event): each once. onState(name, {retryAt, busy}): connecting, open, waiting.
+  // `start`: the fields of the first message. onEvent(event): each once. onState(name, {retryAt, busy, kept}): connecting, open, waiting.
   // onClosed({code, error, end}): it is over; without `end` nobody knows how it would have ended.
   constructor(start, { onEvent, onState, onClosed, delayMs = 0 }) {
     [this.#start, this.#onEvent, this.#onState, this.#onClosed] = [start, onEvent, onState, onClosed];
@@ -72,13 +72,9 @@ export class Connection {
     else this.#over({ code: CLOSE.done, error: null, end: null });
   }
 
-  // Now, if it is waiting for another attempt.
-  hurry() {
-    this.#hurry();
-  }
-
-  // Without a verdict.
+  // Without waiting for a verdict. The service is told, or it would keep the stream's place for a minute.
   close() {
+    this.#say({ type: "stop" });
     this.#over(null);
   }
 
@@ -147,7 +143,7 @@ export class Connection {
   #wait(ms, how = {}) {
     this.#waiting = true;
     this.#timer = setTimeout(() => this.#connect(), ms);
-    this.#onState("waiting", { retryAt: performance.now() + ms, busy: false, ...how });
+    this.#onState("waiting", { retryAt: performance.now() + ms, busy: false, kept: this.#session !== null, ...how });
   }
 
   #listen() {

@@ -17,7 +17,7 @@ const $ = (id) => document.getElementById(id);
 const readings = new Readings();
 const line = new ScoreLine($("line"));
 const view = new View($("picture"), $("boxes"));
-const run = { camera: null, connection: null, sender: null, stopping: false };
+const run = { camera: null, connection: null, sender: null, stopping: false, told: null };
 
 // ---- from start to stop
 
@@ -25,7 +25,7 @@ async function start() {
   trouble(null);
   $("verdict").hidden = true;
   readings.state("asking", { why: "Your browser may ask you." });
-  button("Starting", { disabled: true });
+  button("Starting", { busy: true });
   try {
     await open($("choice").value);
   } catch (error) {
@@ -48,10 +48,9 @@ async function open(id) {
 function begin(delayMs = 0) {
   const way = $("way").value === "recording" ? Recording : Pictures;
   const sender = new way({ stream: run.camera.stream, onSkip: (cause) => readings.missed(cause, 1), onFull: () => stop("The connection was away for too long.") });
-  run.stopping = false;
-  run.sender = sender;
+  Object.assign(run, { stopping: false, sender, told: null });
   run.connection = new Connection(way.start, { onEvent: hear, onState: connected, onClosed: closed, delayMs });
-  if (document.hidden) away();
+  if (hidden()) run.connection.pause();
 }
 
 async function stop(why = "") {
@@ -67,13 +66,19 @@ async function stop(why = "") {
 
 function off() {
   run.camera?.close();
-  Object.assign(run, { camera: null, connection: null, sender: null, stopping: false });
+  Object.assign(run, { camera: null, connection: null, sender: null, stopping: false, told: null });
   view.clear();
   $("screen").classList.add("idle");
   $("way").disabled = $("choice").disabled = false;
   $("hint").hidden = true;
   button("Start the camera");
   readings.state("off");
+}
+
+// Without waiting for a verdict.
+function leave() {
+  run.connection?.close();
+  off();
 }
 
 // ---- what comes
@@ -91,8 +96,8 @@ function hear(event) {
     sender.begin(run.connection, event);
     if ($("way").value === "recording") $("choice").disabled = true;
   } else if (event.type === "score") {
-    const at_us = event.stamp === undefined ? event.at.t * 1e6 : (event.stamp * 1e6 * event.at.time_base[0]) / event.at.time_base[1];
-    view.look(at_us, event.faces);
+    const [numerator, denominator] = event.at.time_base;
+    view.look((event.stamp * 1e6 * numerator) / denominator, event.faces.map((row) => ({ ...row, box: row.box.map((edge) => edge / sender.scale) })));
     line.look(event);
     readings.look(event, event.capture_epoch_us ? (performance.timeOrigin + performance.now()) / 1000 - event.capture_epoch_us / 1e6 : event.latency_s);
   } else if (event.type === "face") readings.face(event);
@@ -102,47 +107,55 @@ function hear(event) {
   } else if (event.type === "drop") readings.missed(event.cause, event.n);
 }
 
-function connected(name, { retryAt = null, busy = false }) {
-  if (run.stopping) return;
-  if (name === "connecting") readings.state("connecting");
-  else if (busy) readings.state("busy", { why: "It has as many streams as it may.", retryAt });
-  else if (name === "waiting") readings.state("waiting", { why: "What was seen so far is kept for a minute.", retryAt });
-  else readings.state(document.hidden ? "away" : "running");
+function connected(name, how) {
+  // An attempt among many is not worth a word of its own.
+  const again = name === "connecting" && run.told?.name === "waiting";
+  run.told = again ? { ...run.told, how: { ...run.told.how, retryAt: null } } : { name, how };
+  tellState();
+}
+
+function tellState() {
+  if (run.stopping || !run.told) return;
+  const { name, how } = run.told;
+  if (hidden()) readings.state("away", { why: "This tab is hidden, so no pictures come." });
+  else if (name === "connecting") readings.state("connecting");
+  else if (how.busy) readings.state("busy", { why: "It has as many streams as it may.", ...how });
+  else if (name === "waiting") readings.state("waiting", { why: how.kept ? "What was seen so far is kept for a minute." : "The service does not answer.", ...how });
+  else readings.state("running");
 }
 
 async function closed({ code, error, end }) {
-  const { sender, stopping } = run;
+  const { sender } = run;
   const restarts = end?.reason === "draining" || code === CLOSE.draining;
   await sender.end();
+  if (run.sender !== sender) return;
   if (end) {
     $("verdict").replaceChildren(verdictCard(end, readings.left));
     $("verdict").hidden = false;
     say(end.verdict ? end.verdict.sentence : "There is no verdict.");
   }
-  if (!stopping && (restarts || code === CLOSE.unknownSession)) {
+  if (!run.stopping && (restarts || code === CLOSE.unknownSession)) {
     readings.note(null, restarts ? "the service restarted: a new stream begins" : "the service forgot the stream: a new one begins", "warn");
     begin(AGAIN_MS);
     return;
   }
   off();
   if (error && end?.reason !== "draining") trouble(new Trouble(error.title, error.detail, error.retryable ? "Start again." : null));
-  if (end) $("verdict").querySelector(".sentence").focus({ preventScroll: true });
+  if (end) $("verdict").querySelector(".sentence").focus();
 }
 
 // ---- hidden and seen again
 
-function away() {
-  run.connection?.pause();
-  if (run.connection && !run.stopping) readings.state("away", { why: "This tab is hidden, so no pictures come." });
-}
+// A recording goes on without being seen; pictures are only had of what is.
+const hidden = () => document.hidden && !(run.sender instanceof Recording);
 
 document.addEventListener("visibilitychange", () => {
   if (!run.connection || run.sender instanceof Recording) return;
-  if (document.hidden) return away();
-  run.connection.resume();
-  if (!run.stopping) readings.state("running");
+  if (document.hidden) run.connection.pause();
+  else run.connection.resume();
+  tellState();
 });
-window.addEventListener("pagehide", () => run.connection?.close());
+window.addEventListener("pagehide", leave);
 
 // ---- choices
 
@@ -176,17 +189,17 @@ $("mirrored").addEventListener("change", mirror);
 mirror();
 
 $("toggle").addEventListener("click", () => {
+  if ($("toggle").getAttribute("aria-disabled") === "true") return;
   if (!run.camera) start();
   else if (!run.stopping) stop();
-  else {
-    run.connection?.close();
-    off();
-  }
+  else leave();
 });
 $("way").querySelector('[value="recording"]').disabled = !Recording.supported;
 
-function button(words, { disabled = false } = {}) {
-  Object.assign($("toggle"), { textContent: words, disabled });
+// Busy, it does nothing; disabled, it would lose the keyboard's focus.
+function button(words, { busy = false } = {}) {
+  $("toggle").textContent = words;
+  $("toggle").setAttribute("aria-disabled", busy);
 }
 
 function trouble(error) {
@@ -197,4 +210,5 @@ function trouble(error) {
 }
 
 off();
+$("toggle").disabled = false;
 cameras().then((found) => found.some(({ name }) => name) && listCameras());

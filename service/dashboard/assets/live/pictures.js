@@ -7,10 +7,12 @@ const WIDEST = 1280;
 
 export class Pictures {
   static start = { mode: "frames", codec: "jpeg" };
+  scale = 1; // Of what is sent over what is seen.
   #connection;
   #hz = 12;
   #origin = null;
   #slot = -1;
+  #late = null;
   #flags = 0;
   #busy = false;
   #canvas = new OffscreenCanvas(1, 1);
@@ -42,7 +44,9 @@ export class Pictures {
     // The service keeps the first picture of each 1 / hz second; others would travel for nothing.
     const slot = Math.floor((pts_us * this.#hz) / 1e6);
     if (slot <= this.#slot) return;
-    if (this.#busy) return this.#onSkip("browser_busy");
+    if (this.#late !== null && slot > this.#late) this.#onSkip("browser_busy");
+    this.#late = this.#busy ? slot : null; // Another picture may still come in time.
+    if (this.#busy) return;
     this.#slot = slot;
     this.#busy = true;
     try {
@@ -61,8 +65,8 @@ export class Pictures {
   }
 
   async #encoded({ video, width, height }) {
-    const scale = Math.min(1, WIDEST / width);
-    const [wide, high] = [Math.round(width * scale), Math.round(height * scale)];
+    this.scale = Math.min(1, WIDEST / width);
+    const [wide, high] = [Math.round(width * this.scale), Math.round(height * this.scale)];
     if (this.#canvas.width !== wide || this.#canvas.height !== high) Object.assign(this.#canvas, { width: wide, height: high });
     this.#canvas.getContext("2d", { alpha: false }).drawImage(video, 0, 0, wide, high);
     return (await this.#canvas.convertToBlob({ type: "image/jpeg", quality: QUALITY })).arrayBuffer();

@@ -79,7 +79,7 @@ export class Readings {
   }
 
   gap(event) {
-    if (event.seconds >= 0.5) this.note(event.end.t, `gap of ${seconds(event.seconds)}: ${gap(event)}`, "warn");
+    if (event.seconds >= 0.5 || event.cause !== "missing") this.note(event.end.t, `gap of ${seconds(event.seconds)}: ${gap(event)}`, "warn");
   }
 
   missed(cause, n) {

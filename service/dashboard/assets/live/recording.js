@@ -9,6 +9,7 @@ const TYPES = ["video/webm;codecs=vp8", "video/webm;codecs=vp9", "video/webm"];
 
 export class Recording {
   static start = { mode: "container", pace: "live" };
+  scale = 1;
   #stream; #onFull;
   #recorder = null;
   #origin = null;

@@ -18,13 +18,12 @@ export class ScoreLine {
   #gaps = []; // {from, to, word}
   #threshold = null;
   #due = 0;
+  #calm = window.matchMedia("(prefers-reduced-motion: reduce)");
 
   constructor(place) {
     place.replaceChildren(h("div", { class: "timeline-box" }, this.#svg));
     new ResizeObserver(() => this.#draw()).observe(place);
-    this.#calm = window.matchMedia("(prefers-reduced-motion: reduce)");
   }
-  #calm;
 
   begin(threshold) {
     this.#threshold = threshold;
@@ -79,7 +78,7 @@ export class ScoreLine {
     this.#svg.setAttribute("height", bottom + 18);
     this.#svg.dataset.looks = this.#looks.length;
     const inside = s("clipPath", { id: "inside" }, s("rect", { x: LEFT, y: 0, width: width - LEFT - RIGHT + 3, height: bottom }));
-    this.#svg.replaceChildren(s("defs", {}, hatch(), inside), this.#scores(width, x), this.#surprise(width, x, surpriseTop), this.#axis(width, x, from, now, bottom));
+    this.#svg.replaceChildren(s("defs", {}, hatch(), inside), this.#scores(width, x), this.#surprise(width, x, surpriseTop), this.#axis(width, x, from, bottom));
   }
 
   #scores(width, x) {
@@ -142,13 +141,13 @@ export class ScoreLine {
     return group;
   }
 
-  #axis(width, x, from, now, top) {
+  #axis(width, x, from, top) {
     const group = s("g", { class: "axis" });
     const every = width > 620 ? 5 : 10;
     for (let n = Math.ceil(from / every); n * every <= from + SPAN_S; n += 1) {
       const t = n * every;
       const word = `${Math.floor(t / 60)}:${String(t % 60).padStart(2, "0")}`;
-      group.append(s("line", { x1: x(t), x2: x(t), y1: top, y2: top + 4 }), s("text", { x: x(t), y: top + 16, class: t > now ? "ahead" : null }, word));
+      group.append(s("line", { x1: x(t), x2: x(t), y1: top, y2: top + 4 }), s("text", { x: x(t), y: top + 16 }, word));
     }
     return group;
   }

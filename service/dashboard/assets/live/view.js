@@ -70,6 +70,7 @@ export class View {
     if (this.#canvas.width !== wide || this.#canvas.height !== high) {
       Object.assign(this.#canvas, { width: wide, height: high });
       this.#boxes.setAttribute("viewBox", `0 0 ${wide} ${high}`);
+      this.#canvas.closest(".player").style.aspectRatio = `${wide} / ${high}`;
     }
     this.#canvas.getContext("2d", { alpha: false }).drawImage(image, 0, 0);
     this.#shown_us = at_us;
@@ -99,6 +100,6 @@ export class View {
     const word = p === null ? (why ? `not judged: ${reason(why)}` : "warming up") : `${kind === "high" ? "▲ " : ""}${probability(p)}`;
     return s("g", { class: kind, "data-track": track },
       s("rect", { x: x0, y: y0, width: x1 - x0, height: y1 - y0, rx: size / 3 }),
-      s("text", { x: x0, y: Math.max(y0 - size * 0.4, size), "font-size": size }, `face ${track}  ${word}`));
+      s("text", { x: x0, y: Math.max(y0 - size * 0.4, size), "font-size": size }, `face ${track}: ${word}`));
   }
 }

@@ -1,0 +1,209 @@
+"""Durable work: ids of analyses come in, each is worked on by one replica at a time until it has ended, whoever dies meanwhile.
+
+DBOS Transact, and all of it that the service knows: a workflow an analysis, a step a segment, kept in its own SQLite file or in a schema of
+the PostgreSQL that has the rows. `jobs.py` asks. What a step returned is never asked for again, so a step that was interrupted is the most
+that is ever lost. Every method may wait for the database, so none is for the event loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, error
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import SQLAlchemyError
+
+from service.problems import ServiceError
+
+NAME: Final = "undercurrent"
+QUEUE: Final = "analyses"
+STEP: Final = "segment"
+VERSION: Final = "1"
+"""Work that was begun under another one is not taken up: to be raised when the steps of a workflow change their order or their meaning."""
+POLL_S: Final = 0.2
+"""How soon somebody who is free sees that there is work."""
+ENDING_S: Final = 30.0
+"""How long work may take to notice that it is to stop: a frame, or the decoder's silence."""
+ENDED: Final = frozenset({"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"})
+
+FAILURES: Final = (SQLAlchemyError, error.DBOSException)
+"""What the methods raise: the database is away, or what was asked about has gone meanwhile."""
+
+Outcome = dict[str, Any]
+"""Of a step: JSON, and little of it."""
+Step = Callable[[Callable[[], Outcome]], Outcome]
+
+
+class WorkflowsInUse(ServiceError):
+    """DBOS is one for each process."""
+
+    slug = "workflows-in-use"
+    title = "This process runs another service already"
+    status = 500
+
+
+class Left(BaseException):
+    """Raised by work that stops in the middle: nothing of it is recorded, and whoever takes it up goes on after its last step.
+
+    Not an Exception, since DBOS records those as the end of the workflow.
+    """
+
+
+class Workflows:
+    """The work of one replica, and its part in handing over that of others.
+
+    Args:
+        url: the database, as SQLAlchemy names it; its tables are made or brought up to date by `open`.
+        replica: the name of this process; no two that live may have the same.
+        workers: analyses that it works on at once.
+        work: does one of them, in a thread of its own; what it does in `step` is done once. Raises nothing but Left.
+    """
+
+    def __init__(self, url: URL, replica: str, workers: int, work: Callable[[str, Step], None]) -> None:
+        self._url = url.render_as_string(hide_password=False)
+        self._replica, self._workers, self._work = replica, workers, work
+        self._idle = threading.Condition()
+        self._busy = 0
+        self._client: DBOSClient | None = None
+
+    def open(self) -> None:
+        """Make or migrate the tables, and connect; nothing is worked on until `launch`."""
+        # With a handler there, DBOS adds none of its own: its records go where all others go.
+        logging.getLogger("dbos").addHandler(logging.NullHandler())
+        logging.getLogger("dbos").setLevel(logging.WARNING)
+        DBOS.migrate(self._url)
+        self._client = DBOSClient(
+            system_database_url=self._url,
+            serializer=DBOSPortableJSONSerializer(),
+            application_name=NAME,
+            retry_connection_errors=False,
+        )
+        self._client.register_queue(QUEUE, worker_concurrency=self._workers, polling_interval_sec=POLL_S)
+
+    def launch(self) -> None:
+        """Begin to work.
+
+        Raises:
+            WorkflowsInUse: another service of this process works already.
+        """
+        if not _one_a_process.acquire(blocking=False):
+            raise WorkflowsInUse("Work cannot begin.", expected="one service for each process", got="another one that runs")
+        config: DBOSConfig = {
+            "name": NAME,
+            "system_database_url": self._url,
+            "application_version": VERSION,
+            "executor_id": self._replica,
+            # The default is pickle: whoever can write the database could run code here.
+            "serializer": DBOSPortableJSONSerializer(),
+            "enable_otlp": False,
+            "log_level": "WARNING",
+            "sys_db_pool_size": self._workers + 4,
+        }
+
+        def work(analysis_id: str) -> None:  # DBOS writes on the function, which no bound method allows
+            self._run(analysis_id)
+
+        try:
+            DBOS(config=config)
+            DBOS.workflow(name=NAME)(work)
+            DBOS.launch()
+        except BaseException:
+            self._end()
+            raise
+
+    def leave(self) -> None:
+        """End every thread of DBOS, once all work has stopped, as somebody has told it to. What was under way waits to be handed over."""
+        with self._idle:
+            self._idle.wait_for(lambda: self._busy == 0, timeout=ENDING_S)
+        self._end()
+
+    def close(self) -> None:
+        """Disconnect."""
+        if self._client is not None:
+            self._client.destroy()
+            self._client = None
+
+    def enqueue(self, analysis_id: str, priority: int) -> None:
+        """Have somebody work on it; of two that wait, the lower priority goes first. Nothing happens if that was asked before."""
+        self._asked.enqueue(
+            {
+                "workflow_name": NAME,
+                "queue_name": QUEUE,
+                "workflow_id": analysis_id,
+                "app_version": VERSION,
+                "priority": 1 + priority,
+            },
+            analysis_id,
+        )
+
+    def cancel(self, analysis_id: str) -> None:
+        """Let nobody begin it, nor go on with it after the step that runs. Nothing happens if it has ended."""
+        self._asked.cancel_workflow(analysis_id)
+
+    def begun_by(self, replica: str | None) -> list[str]:
+        """What a replica (None: any) has begun and not ended."""
+        return [one.workflow_id for one in self._asked.list_workflows(status="PENDING", name=NAME, executor_id=replica, load_input=False)]
+
+    def hand_over(self, analysis_ids: Sequence[str]) -> None:
+        """Let whoever is free go on with these. Should somebody still work on one, he cannot record anything of it any more."""
+        if analysis_ids:
+            self._asked.resume_workflows(list(analysis_ids), queue_name=QUEUE)
+
+    def without(self, analysis_ids: Sequence[str]) -> list[str]:
+        """Those of these that nobody works on, or will: never enqueued, or their work has ended."""
+        alive: set[str] = set()
+        for at in range(0, len(analysis_ids), 200):
+            some = list(analysis_ids[at : at + 200])
+            found = self._asked.list_workflows(workflow_ids=some, load_input=False, load_output=False)
+            alive |= {one.workflow_id for one in found if one.status not in ENDED}
+        return [one for one in analysis_ids if one not in alive]
+
+    def enqueue_again(self, analysis_id: str, priority: int) -> None:
+        """Have somebody work on what `without` found; should there be work by now, nothing happens."""
+        if self._asked.list_workflows(workflow_ids=[analysis_id], status=sorted(ENDED), load_input=False, load_output=False):
+            self._asked.delete_workflows([analysis_id])
+        self.enqueue(analysis_id, priority)
+
+    def forget_ended(self, older_than_s: float, limit: int = 500) -> int:
+        """Remove what is known of work that ended so long ago; returns how much that was, at most `limit`."""
+        before = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - older_than_s))
+        old = self._asked.list_workflows(
+            status=sorted(ENDED), name=NAME, completed_before=before, limit=limit, load_input=False, load_output=False
+        )
+        if old:
+            self._asked.delete_workflows([one.workflow_id for one in old])
+        return len(old)
+
+    @property
+    def _asked(self) -> DBOSClient:
+        assert self._client is not None, "Workflows: not open"
+        return self._client
+
+    def _run(self, analysis_id: str) -> None:
+        with self._idle:
+            self._busy += 1
+        try:
+            self._work(analysis_id, _step)
+        finally:
+            with self._idle:
+                self._busy -= 1
+                self._idle.notify_all()
+
+    def _end(self) -> None:
+        DBOS.destroy(destroy_registry=True)
+        _one_a_process.release()
+
+
+_one_a_process: Final = threading.Lock()
+
+
+def _step(do: Callable[[], Outcome]) -> Outcome:
+    try:
+        return DBOS.run_step({"name": STEP}, do)
+    except (error.DBOSWorkflowCancelledError, error.DBOSWorkflowConflictIDError) as lost:
+        # Passed on, it would have this thread wait until somebody else has ended the work.
+        raise Left from lost
