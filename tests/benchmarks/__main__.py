@@ -77,12 +77,12 @@ ON_REQUEST = frozenset(
         "pairs",
         "live",
         "latency",
+        "faults",
         "soak",
         "attention",
         "length",
         "day",
         "crash",
-        "faults",
     }
 )
 """They take half an hour or more, or are about a GPU; they run only when they are asked for by name."""
