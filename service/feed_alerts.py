@@ -64,6 +64,8 @@ class FeedAlerts:
         self._feed_id, self._rows, self._store, self._terms, self._tell = feed_id, rows, store, terms, tell
         self.album = Album(terms.album_bytes)
         self._watch: AlertWatch | None = None
+        self._turn = asyncio.Lock()
+        """A change of the rule comes between two looks."""
         self._session_id = ""
         self._base = Fraction(1)
         self._open: dict[int, _Case] = {}
@@ -80,6 +82,31 @@ class FeedAlerts:
 
     async def saw(self, event: ScoreEvent) -> None:
         """A look was told."""
+        async with self._turn:
+            await self._saw(event)
+
+    async def missed(self, event: GapEvent) -> None:
+        """The timeline has a hole. One of known length is in the times of the looks."""
+        async with self._turn:
+            if self._watch is not None and event.cause == "discontinuity":
+                await self._tell_all(self._watch.broke(), event.start.pts * self._base)
+
+    async def stop(self) -> None:
+        """No more looks come: what is open ends, and all evidence is kept when this returns."""
+        async with self._turn:
+            if self._watch is not None:
+                ended, self._watch = self._watch.stop(), None
+                await self._tell_all(ended, Fraction(0))
+            for case in list(self._due):
+                self._begin_clip(case)
+            if self._work:
+                await asyncio.wait(self._work)
+
+    def discard(self) -> None:
+        """Nobody will want evidence any more."""
+        self._due.clear()
+
+    async def _saw(self, event: ScoreEvent) -> None:
         if self._watch is None:
             return
         self._base = Fraction(*event.at.time_base)
@@ -90,25 +117,6 @@ class FeedAlerts:
             self._update(self._open[alert.track], alert)
         for case in [case for case in self._due if t >= case.until]:
             self._begin_clip(case)
-
-    async def missed(self, event: GapEvent) -> None:
-        """The timeline has a hole. One of known length is in the times of the looks."""
-        if self._watch is not None and event.cause == "discontinuity":
-            await self._tell_all(self._watch.broke(), event.start.pts * self._base)
-
-    async def stop(self) -> None:
-        """No more looks come: what is open ends, and all evidence is kept when this returns."""
-        if self._watch is not None:
-            ended, self._watch = self._watch.stop(), None
-            await self._tell_all(ended, Fraction(0))
-        for case in list(self._due):
-            self._begin_clip(case)
-        if self._work:
-            await asyncio.wait(self._work)
-
-    def discard(self) -> None:
-        """Nobody will want evidence any more."""
-        self._due.clear()
 
     async def _tell_all(self, alerts: list[Alert], t: Fraction) -> None:
         for alert in alerts:
