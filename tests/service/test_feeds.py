@@ -115,7 +115,8 @@ def test_an_alert_begins_ends_and_is_kept(near: httpx.Client, camera: RtspServer
         began = watcher.until("alert")["alert"]
         assert began["state"] == "open" and began["n"] == 1 and began["seconds"] >= 0.5 and began["peak"]["p"] > 0
         assert near.patch(feed, json={"rule": {"threshold": 1.0}}).status_code == 200
-        ended = watcher.until("alert", lambda event: event["change"] == "ended")["alert"]
+        watcher.until("alert", lambda event: event["change"] == "ended")
+        ended = watcher.until("alert", lambda event: event["change"] == "clip")["alert"]
     assert (ended["state"], ended["cause"], ended["began"]) == ("ended", "stopped", began["began"])
     (kept,) = near.get(f"{feed}/alerts").json()["items"]
     assert kept == ended
