@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from ipaddress import ip_network
@@ -19,6 +20,7 @@ import pytest
 
 from service.settings import Settings
 from tests.service.conftest import Serve, assert_problem
+from tests.service.processes import serving
 from tests.service.test_analyses import until
 from tests.service.test_uploads import left_behind
 from tests.web import Web, web_server
@@ -41,12 +43,18 @@ class Fetcher:
         return left_behind(self.client, self.settings)
 
 
+@contextmanager
+def apart(folder: Path, **settings: object) -> Iterator[Fetcher]:
+    """A service in a process of its own: this one has room for one only."""
+    with serving(folder, **settings) as running:
+        yield Fetcher(running.client, Settings(data_dir=folder / "data"))
+
+
 @pytest.fixture(scope="module")
-def public(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fetcher]:
+def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fetcher]:
     """A service that may go where anybody may; nothing is left in it."""
-    settings = Settings(data_dir=tmp_path_factory.mktemp("public"), min_free_bytes=0, hz=4.0, device="cpu")
-    with serve(settings) as client:
-        yield Fetcher(client, settings)
+    with apart(tmp_path_factory.mktemp("public")) as running:
+        yield running
 
 
 @pytest.fixture
@@ -56,12 +64,10 @@ def near(settings: Settings) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def fetcher(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fetcher]:
+def fetcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fetcher]:
     """A service that may fetch from this machine."""
-    where = tmp_path_factory.mktemp("fetcher")
-    settings = Settings(data_dir=where, min_free_bytes=0, hz=4.0, device="cpu", camera_networks=(ip_network("127.0.0.0/8"),))
-    with serve(settings) as client:
-        yield Fetcher(client, settings)
+    with apart(tmp_path_factory.mktemp("fetcher"), camera_networks='["127.0.0.0/8"]') as running:
+        yield running
 
 
 def import_(client: httpx.Client, url: str, **said: object) -> httpx.Response:
@@ -135,7 +141,7 @@ def test_a_redirect_is_held_to_the_same_rules(fetcher: Fetcher, web: Web, clip: 
     assert fetcher.kept() == stored
 
 
-def test_a_name_is_looked_up_once(fetcher: Fetcher, web: Web, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_is_looked_up_once(serve: Serve, near: Settings, web: Web, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """DNS rebinding: what was found allowed is what is connected to."""
     asked: list[str] = []
     look_up = socket.getaddrinfo
@@ -148,7 +154,8 @@ def test_a_name_is_looked_up_once(fetcher: Fetcher, web: Web, clip: Path, monkey
 
     monkeypatch.setattr(socket, "getaddrinfo", rebinding)
     web.give("/clip", clip.read_bytes())
-    answer = import_(fetcher.client, web.url("/clip", "rebinding.test"))
+    with serve(near) as client:
+        answer = import_(client, web.url("/clip", "rebinding.test"))
     assert answer.status_code == 202, answer.text
     assert asked == ["rebinding.test"] and web.asked[0][1]["Host"] == f"rebinding.test:{web.port}"
 
