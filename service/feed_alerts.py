@@ -6,7 +6,9 @@ Owned by `feed_watch.py`, on the event loop. What it tells is what `GET /v1/feed
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
+from contextvars import Context
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final, Literal
@@ -70,6 +72,8 @@ class FeedAlerts:
         self._base = Fraction(1)
         self._open: dict[int, _Case] = {}
         """By track."""
+        self._untold: deque[tuple[_Case, Literal["began", "ended"]]] = deque()
+        """Known to the rule, and not told yet: whoever is cancelled meanwhile leaves them for `stop`."""
         self._due: list[_Case] = []
         """Whose clips are not made yet, open or ended."""
         self._work: set[asyncio.Task[None]] = set()
@@ -120,12 +124,21 @@ class FeedAlerts:
 
     async def _tell_all(self, alerts: list[Alert], t: Fraction) -> None:
         for alert in alerts:
-            if alert.ended is None:
-                await self._began(alert, t)
-            else:
-                await self._ended(alert)
+            self._untold.append((self._begun(alert, t), "began") if alert.ended is None else (self._ended(alert), "ended"))
+        while self._untold:
+            case, change = self._untold[0]
+            try:
+                if not case.row.n and change == "began":
+                    case.row.n = await self._rows.add_alert(case.row)
+            except SQLAlchemyError:
+                log.exception("alert_not_kept", feed=self._feed_id)
+            await self._keep_still(case)
+            await self._say(case, change)
+            self._untold.popleft()
+            if change == "ended":
+                await self._forget_old()
 
-    async def _began(self, alert: Alert, t: Fraction) -> None:
+    def _begun(self, alert: Alert, t: Fraction) -> _Case:
         row = AlertRow(
             feed_id=self._feed_id,
             n=0,
@@ -143,21 +156,14 @@ class FeedAlerts:
         self._open[alert.track] = case
         self._due.append(case)
         self.told += 1
-        try:
-            row.n = await self._rows.add_alert(row)
-        except SQLAlchemyError:
-            log.exception("alert_not_kept", feed=self._feed_id)
-        await self._keep_still(case)
-        await self._say(case, "began")
+        return case
 
-    async def _ended(self, alert: Alert) -> None:
+    def _ended(self, alert: Alert) -> _Case:
         case = self._open.pop(alert.track)
         self._update(case, alert)
         case.row.cause, case.row.ended_at = alert.ended, now()
         case.until = min(case.until, alert.last + Fraction(AROUND_S))
-        await self._keep_still(case)
-        await self._say(case, "ended")
-        await self._forget_old()
+        return case
 
     def _update(self, case: _Case, alert: Alert) -> None:
         row = case.row
@@ -178,7 +184,8 @@ class FeedAlerts:
         self._due.remove(case)
         pictures = self.album.between(case.since, case.until)
         if pictures and case.row.n:
-            task = asyncio.create_task(self._make_clip(case, pictures), name=f"clip-{self._feed_id}-{case.row.n}")
+            name = f"clip-{self._feed_id}-{case.row.n}"
+            task = asyncio.create_task(self._make_clip(case, pictures), name=name, context=Context())
             self._work.add(task)
             task.add_done_callback(self._work.discard)
 
@@ -188,8 +195,10 @@ class FeedAlerts:
             if await self._put(case, "clip", clip):
                 row = case.row
                 row.clip_bytes, row.clip_first_pts, row.clip_last_pts = len(clip), pictures[0].pts, pictures[-1].pts
-                await self._say(case, "clip")
-                await self._forget_old()
+                if await self._say(case, "clip"):
+                    await self._forget_old()
+                else:
+                    await asyncio.to_thread(self._store.remove_alerts, self._feed_id, [row.n])
         except Exception:
             log.exception("clip_not_made", feed=self._feed_id, alert=case.row.n)
 
@@ -203,17 +212,18 @@ class FeedAlerts:
             return False
         return True
 
-    async def _say(self, case: _Case, change: Literal["began", "ended", "clip"]) -> None:
-        """Write the row as it is now, and tell."""
+    async def _say(self, case: _Case, change: Literal["began", "ended", "clip"]) -> bool:
+        """Write the row as it is now, and tell; False, and nothing is told, of one that was forgotten meanwhile."""
         row = case.row
         try:
-            if row.n:
-                await self._rows.change_alert(row)
+            if row.n and not await self._rows.change_alert(row):
+                return False
         except SQLAlchemyError:
             log.exception("alert_not_kept", feed=self._feed_id, alert=row.n)
         shown = alert_out(row)
         self._tell(AlertEvent(session_id=row.session_id, t=shown.last.t, change=change, alert=shown))
         log.info("alert", feed=self._feed_id, alert=shown.n, change=change, cause=shown.cause)
+        return True
 
     async def _forget_old(self) -> None:
         try:

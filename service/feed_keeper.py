@@ -106,7 +106,10 @@ class Feeds:
                 await self._let_go(feed_id)
                 await self._forget(feed_id)
             for feed_id in rows:
-                await self._look_at(feed_id)
+                try:
+                    await self._look_at(feed_id)
+                except Exception:  # one feed's fault is not that of all others, which only this keeps alive
+                    log.exception("feed_not_looked_at", feed=feed_id)
 
     async def _look_at(self, feed_id: str) -> None:
         watch = self._watches.get(feed_id)

@@ -95,7 +95,7 @@ class FeedRing:
         """
         again = last is not None and last <= self.seq
         at = last if last is not None and again else self.seq
-        looks = self._looks_at(at)
+        looks = self._looks
         if not again and self._state is not None:
             yield self._state.told(at)
         while True:
@@ -106,16 +106,16 @@ class FeedRing:
                 yield Told(at, missed.type, missed.model_dump_json())
                 if self._state is not None:
                     yield self._state.told(at)
-            for told in self._after(at, None if again else looks):
-                at = told.seq
-                yield told
-            again, looks = False, self._looks_at(at)
+            for kept in self._after(at, None if again else looks):
+                at, looks = kept.seq, kept.looks
+                yield kept.told()
+            again = False
             if news is self._news:
                 if self._closed:
                     return
                 await news.wait()
 
-    def _after(self, at: int, looks: int | None) -> list[Told]:
+    def _after(self, at: int, looks: int | None) -> list[_Kept]:
         """Events after the number `at`, in order. Of too many scores the newest alone; with `looks` None all that are kept."""
         scores = [kept for kept in self._scores if kept.seq > at]
         if looks is not None and len(scores) > CALM:
@@ -125,11 +125,7 @@ class FeedRing:
         others = [kept for kept in self._lasting if kept.seq > at]
         if self._stats is not None and self._stats.seq > at:
             others.append(self._stats)
-        return [kept.told() for kept in sorted(scores + others, key=lambda kept: kept.seq)]
-
-    def _looks_at(self, at: int) -> int:
-        """Looks that scores up to the number `at` have stood for."""
-        return next((kept.looks for kept in reversed(self._scores) if kept.seq <= at), 0)
+        return sorted(scores + others, key=lambda kept: kept.seq)
 
     def _wake(self) -> None:
         self._news.set()

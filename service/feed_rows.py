@@ -185,11 +185,11 @@ class FeedRows:
                 await session.execute(insert(AlertRow).values(_values(alert) | {"n": n}))
             return n or 0
 
-    async def change_alert(self, alert: AlertRow) -> None:
-        """An alert went on, or ended."""
+    async def change_alert(self, alert: AlertRow) -> bool:
+        """An alert went on, or ended; False when it was forgotten meanwhile."""
         change = update(AlertRow).where(AlertRow.feed_id == alert.feed_id, AlertRow.n == alert.n).values(_values(alert))
         async with self._sessions.begin() as session:
-            await session.execute(change)
+            return (await session.scalar(change.returning(AlertRow.n))) is not None
 
     async def forget_alerts(self, feed_id: str, most: int, most_bytes: int) -> list[int]:
         """Delete all but the newest alerts, as many as may be kept with so many bytes of evidence; which they were. Open ones stay."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import ExitStack
+from contextvars import Context
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
 
 import structlog
 
@@ -34,9 +34,6 @@ from service.seating import RETRY_S, take_seat
 from service.settings import Settings
 from service.stream_session import Session
 from service.stream_wire import DropEvent, End, Event, FaceEvent, GapEvent, ScoreEvent, Source, Stats, StreamMedia
-
-END_SHARE: Final = 0.9
-"""Of the threshold: where an alert ends that was told no other."""
 
 log = structlog.get_logger()
 
@@ -79,7 +76,8 @@ class FeedWatch:
 
     def start(self) -> None:
         """Begin to watch."""
-        self._task = asyncio.create_task(self._live(), name=f"feed-{self.row.id}")
+        # In a context of its own: what it logs for years is not about the request that it began with.
+        self._task = asyncio.create_task(self._live(), name=f"feed-{self.row.id}", context=Context())
 
     async def stop(self) -> None:
         """Watch no more; returns when thread, child and seat are gone. May be called twice, and started again."""
@@ -102,7 +100,7 @@ class FeedWatch:
             self.start()
         elif ruled and self._session is not None:
             await self._alerts.stop()
-            self._begin_alerts(self._session)
+            self._begin_alerts()
 
     @property
     def hz(self) -> float:
@@ -167,6 +165,8 @@ class FeedWatch:
                 error = refusal
             except Exception:
                 log.exception("feed_crashed", feed=self.row.id)
+                if (this := asyncio.current_task()) is not None and this.cancelling():
+                    raise asyncio.CancelledError from None
                 error, problem = None, internal_problem(instance=self._path, request_id=self.row.id)
             if error is None and problem is None:
                 self._tell_state("ended")
@@ -203,7 +203,7 @@ class FeedWatch:
         self._alerts.album.clear()
         life = asyncio.create_task(session.begin(Tapped(source, self._alerts.album), None), name=f"stream-{session.id}")
         self._session = session
-        self._begin_alerts(session)
+        self._begin_alerts()
         self._totals.sessions += 1
         try:
             await self._hear(session)
@@ -284,8 +284,10 @@ class FeedWatch:
         self.ring.put(self._state)
         log.info("feed_state", feed=self.row.id, state=state, code=code)
 
-    def _begin_alerts(self, session: Session) -> None:
-        self._alerts.begin(session.id, alert_rule(AlertRuleIn.model_validate_json(self.row.rule), session.threshold))
+    def _begin_alerts(self) -> None:
+        """Nothing of a session that has ended meanwhile."""
+        if (session := self._session) is not None:
+            self._alerts.begin(session.id, alert_rule(AlertRuleIn.model_validate_json(self.row.rule), session.threshold))
 
     @property
     def _path(self) -> str:

@@ -302,19 +302,28 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
         status=422,
         detail=f"{len(faults)} field(s) of the request are invalid.",
         expected="what /openapi.json describes",
-        got="; ".join(f"{'/'.join(map(str, fault['loc']))}: {_echo(fault['input']):.80}" for fault in faults),
-        errors=[ProblemError(pointer="/" + "/".join(map(str, fault["loc"])), detail=fault["msg"]) for fault in faults],
+        got="; ".join(f"{_pointer(fault['loc'])}: {_echo(fault['input'], fault['loc']):.80}" for fault in faults),
+        errors=[ProblemError(pointer="/" + _pointer(fault["loc"]), detail=fault["msg"]) for fault in faults],
         instance=request.url.path,
         request_id=_id(request),
     )
     return problem_response(problem)
 
 
-def _echo(given: object) -> str:
+def _echo(given: object, where: tuple[int | str, ...]) -> str:
     """What came, as it may be repeated: a URL, and whatever may hold one, can have a password in it."""
-    if isinstance(given, dict | list):
-        return "an object" if isinstance(given, dict) else "a list"
-    return "a URL" if isinstance(given, str) and (":/" in given or "@" in given) else repr(given)
+    if isinstance(given, dict | list | bytes):
+        return "an object" if isinstance(given, dict) else "a list" if isinstance(given, list) else "bytes"
+    return "a URL" if isinstance(given, str) and (where[-1:] == ("url",) or _is_url(given)) else repr(given)
+
+
+def _pointer(where: tuple[int | str, ...]) -> str:
+    return "/".join("(a URL)" if isinstance(part, str) and _is_url(part) else str(part) for part in where)
+
+
+def _is_url(text: str) -> bool:
+    """Or nearly one."""
+    return "//" in text or ":/" in text or "@" in text
 
 
 async def _disconnected(request: Request, error: Exception) -> JSONResponse:

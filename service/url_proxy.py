@@ -112,8 +112,8 @@ def _place(where: str, *, tunnel: bool) -> tuple[str, int]:
     Raises:
         UrlNotAllowed: there is none.
     """
-    parts = urlsplit(f"//{where}" if tunnel else where)
     with suppress(ValueError):
+        parts = urlsplit(f"//{where}" if tunnel else where)
         if parts.hostname and (tunnel or parts.scheme == "http"):
             return parts.hostname, parts.port or (443 if tunnel else 80)
     raise UrlNotAllowed("The proxy cannot go there.", expected="a host by name, over HTTP", got=where[:80])
@@ -127,9 +127,12 @@ def _plain(head: bytes, asked: re.Match[bytes]) -> bytes:
 
 def _carry(child: socket.socket, host: socket.socket, forth: Callable[[], object]) -> None:
     """Until one of the two hangs up."""
+    ready = select.poll()  # a process of many streams has descriptors that `select` cannot name
+    ready.register(child, select.POLLIN)
+    ready.register(host, select.POLLIN)
     while True:
-        for one in select.select([child, host], [], [])[0]:
-            if one is child:
+        for descriptor, _ in ready.poll():
+            if descriptor == child.fileno():
                 forth()
             else:
                 child.sendall(host.recv(PIECE) or _end())

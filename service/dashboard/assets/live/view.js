@@ -26,8 +26,10 @@ export class View {
     this.#drawBoxes();
   }
 
+  // Another stream, whose time begins at zero: pictures of the one before would wait until it is as old as that was.
   begin(threshold) {
-    [this.#threshold, this.#looks, this.#lag] = [threshold, [], 0];
+    this.clear();
+    this.#threshold = threshold;
   }
 
   clear() {
