@@ -80,13 +80,11 @@ async def test_a_slow_watcher_gets_the_newest_score_and_all_the_rest() -> None:
 
 async def test_after_a_long_stall_the_newest_score_stands_for_all_that_passed() -> None:
     ring = FeedRing(0)
-    for n in range(10):
-        ring.put(score(float(n)))
+    ring.put(state())
     async with aclosing(ring.follow(None)) as follower:
-        ring.put(score(10.0))
         await taken(follower, 1)
         for n in range(PASSING + 100):
-            ring.put(score(11.0 + n))
+            ring.put(score(float(n)))
         ring.close()
         (newest,) = [json.loads(one.data) async for one in follower]
     assert newest["stands_for"] == PASSING + 100
