@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
@@ -453,14 +454,15 @@ class Walk:
             with self._clock.stage("triage"):
                 closely, cpu_s = triage(source, model.detector, read=read, limits=limits, cancelled=cancelled)
             self._clock.add("triage", cpu_s)
-        self._frames = read(source, hz=hz, limits=limits, closely=closely)
+        self._opened = ExitStack()
+        self._frames = self._opened.enter_context(read(source, hz=hz, limits=limits, closely=closely))
         self._pictures = iter(self._frames)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._frames.close()
+        self._opened.close()
 
     def on(
         self,

@@ -116,4 +116,15 @@ class FedPictures:
         while len(self.captured) > KEPT:
             del self.captured[next(iter(self.captured))]
         flags = frame.flags | CUT if cut else frame.flags
-        return replace(frame, pts=pts, provenance="client", flags=flags)
+        return replace(
+            frame,
+            pts=pts,
+            missing_since=_moved_back(frame.missing_since),
+            gap_since=_moved_back(frame.gap_since),
+            provenance="client",
+            flags=flags,
+        )
+
+
+def _moved_back(pts: int | None) -> int | None:
+    return None if pts is None else pts - STAMP_OFFSET

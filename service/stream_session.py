@@ -276,6 +276,9 @@ class Session:
             watching.cancel()
             await asyncio.to_thread(self._threads.shutdown)
             self._close(verdict)
+            # What may still be asked for is in the outbox; pictures, some megabytes of them, are not kept for a client that may come back.
+            self._source = self._last = None
+            self._seen.clear()
             self.ended.set()
 
     def _fail(self, error: Refusal) -> None:

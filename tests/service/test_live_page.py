@@ -315,14 +315,15 @@ def test_a_service_that_restarts_leaves_its_verdict_and_is_gone_on_with(
     assert ends == ["draining", "stopped"] and len({event["session_id"] for event in wires.of("ready")}) == 2
 
 
-def test_a_forgotten_stream_is_begun_anew(browser: Browser, client: httpx.Client, relay: Relay, serve: Serve, tmp_path: Path) -> None:
-    elsewhere = Settings(data_dir=tmp_path / "elsewhere", min_free_bytes=0, hz=4.0, device="cpu")
-    with serve(elsewhere) as other, desk_at(browser, relay.url, permissions=("camera",), wait_ms=WAIT_MS) as desk:
+@pytest.mark.usefixtures("client")
+def test_a_forgotten_stream_is_begun_anew(browser: Browser, relay: Relay, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with serving(elsewhere) as other, desk_at(browser, relay.url, permissions=("camera",), wait_ms=WAIT_MS) as desk:
         page, wires = desk.page, Wires(desk.page)
         start(page)
         looks_at_least(page, 2)
-        assert other.base_url.port is not None
-        relay.to = other.base_url.port
+        relay.to = other.port
         relay.cut()
         expect(page.locator("#notes")).to_contain_text("the service forgot the stream: a new one begins", timeout=WAIT_MS)
         live_again(page)
