@@ -155,8 +155,8 @@ class Crowd:
             try:
                 await role()
                 self._seen.ends["well"] += 1
-            except ClientError as error:
-                self._seen.ends[type(error).__name__] += 1
+            except* ClientError as errors:  # of a client with two tasks, a group of them
+                self._seen.ends.update(type(error).__name__ for error in errors.exceptions)
             await asyncio.sleep(1)
 
     async def _pull(self) -> None:
