@@ -199,7 +199,7 @@ class FeedAlerts:
                     await self._forget_old()
                 else:
                     await asyncio.to_thread(self._store.remove_alerts, self._feed_id, [row.n])
-        except Exception:
+        except Exception:  # in a task that nobody awaits: the alert stands without its clip, and the feed goes on
             log.exception("clip_not_made", feed=self._feed_id, alert=case.row.n)
 
     async def _put(self, case: _Case, evidence: Evidence, content: bytes) -> bool:

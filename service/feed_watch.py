@@ -163,7 +163,7 @@ class FeedWatch:
                 error = await self._watch()
             except Refusal as refusal:
                 error = refusal
-            except Exception:
+            except Exception:  # a fault of ours: the camera is watched again after a while, as nobody else would begin it
                 log.exception("feed_crashed", feed=self.row.id)
                 if (this := asyncio.current_task()) is not None and this.cancelling():
                     raise asyncio.CancelledError from None

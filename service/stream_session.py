@@ -269,7 +269,7 @@ class Session:
                 await reading
             except PipelineError as error:
                 self._fail(error)
-        except Exception:
+        except Exception:  # a fault of ours is told to the client as one, with `end`, instead of a socket that goes dead
             log.exception("stream_crashed", stream=self.id)
             self._fail(StreamFault("The stream failed in a way that was not foreseen.", expected="a verdict", got=f"see log, {self.id}"))
         finally:
