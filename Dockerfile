@@ -11,7 +11,7 @@ RUN python -m venv /opt/undercurrent
 ENV PATH=/opt/undercurrent/bin:$PATH
 COPY pyproject.toml ./
 RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-    print(*p['dependencies'], *p['optional-dependencies']['traces'], sep='\n')" > requirements.txt \
+    print(*p['dependencies'], *(one for extra in ('traces', 'credentials') for one in p['optional-dependencies'][extra]), sep='\n')" > requirements.txt \
     && grep -E '^torch(vision)?[<>=]' requirements.txt > torch.txt
 
 FROM build AS wheel
@@ -19,7 +19,8 @@ COPY README.md LICENSE NOTICE ./
 COPY models models
 COPY pipelines pipelines
 COPY service service
-RUN pip wheel --no-deps --wheel-dir /wheel .
+RUN sh service/dashboard/build.sh python \
+    && pip wheel --no-deps --wheel-dir /wheel .
 
 # Dependencies before our own wheel: a changed line of ours does not fetch torch again.
 FROM build AS build-cpu

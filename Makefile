@@ -5,6 +5,11 @@ BIN := $(VENV)/bin
 # What a command is given beside its defaults: make test ARGS='tests/models -x'
 ARGS =
 
+# The pages' scripts and styles: what they are built from, and the file that is written last.
+PAGES := service/dashboard
+PAGES_FROM := $(wildcard $(addprefix $(PAGES)/,islands/*.* islands/*/*.* styles/*.css text/*.json *.json build.* .npmrc))
+BUILT := $(PAGES)/assets/built/manifest.json
+
 # What the image is for: cpu or cuda.
 TARGET = cpu
 
@@ -13,25 +18,31 @@ SERVE = $(if $(filter command,$(origin HOST)),--host $(HOST)) $(if $(filter comm
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test check bench image clean
+.PHONY: help setup assets run test check bench image clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-setup: $(VENV)/runtime.stamp ## make .venv and install what the service needs
+setup: $(VENV)/runtime.stamp $(BUILT) ## make .venv, install what the service needs and build the pages
 
-run: $(VENV)/runtime.stamp ## serve the API and the dashboard (PORT=8000 HOST=127.0.0.1)
+assets: $(BUILT) ## build what the pages load (takes Node from PyPI where there is none)
+
+run: $(VENV)/runtime.stamp $(BUILT) ## serve the API and the dashboard (PORT=8000 HOST=127.0.0.1)
 	@$(BIN)/undercurrent serve $(SERVE) $(ARGS)
 
 # A file's tests stay in one process, since they share what they serve; more than four processes of torch would eat a small machine's memory.
-test: $(VENV)/dev.stamp ## run every test this machine can run, with coverage, a process a core
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope --cov --cov-config=pyproject.toml $(ARGS)
+# A wait that ran out on a busy machine is waited for once more, and told; whatever else fails has failed.
+PATIENCE = --reruns 1 --only-rerun 'it never came|never true|still (queued|running)|did not start|[Tt]imeout|timed out'
+
+test: $(VENV)/dev.stamp $(BUILT) ## run every test this machine can run, with coverage, a process a core
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope $(PATIENCE) --cov --cov-config=pyproject.toml $(ARGS)
 
 check: $(VENV)/dev.stamp ## format, lint, import contracts, types, stale files, version
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+	sh $(PAGES)/build.sh $(BIN)/python check
 	$(BIN)/undercurrent openapi --check
 	$(BIN)/undercurrent asyncapi --check
 	$(BIN)/python -m pytest -q tests/test_house.py -k changelog
@@ -43,8 +54,11 @@ image: ## build the container image (TARGET=cpu or cuda; ARGS='--build-arg TORCH
 	docker build --target $(TARGET) --tag undercurrent:$(TARGET) $(ARGS) .
 
 clean: ## remove .venv and everything that tools left behind
-	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache $(PAGES)/node_modules $(PAGES)/assets/built
 	find models pipelines service tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BUILT): $(PAGES_FROM) | $(VENV)/pyvenv.cfg
+	@sh $(PAGES)/build.sh $(BIN)/python
 
 # The stamps make each step happen once, and again when pyproject.toml changes or .venv is new.
 $(VENV)/pyvenv.cfg:
@@ -58,7 +72,7 @@ $(VENV)/pyvenv.cfg:
 
 $(VENV)/runtime.stamp: pyproject.toml $(VENV)/pyvenv.cfg
 	@echo "Installing what the service needs (torch is large: some minutes the first time)"
-	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable .
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[credentials]'
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml $(VENV)/pyvenv.cfg

@@ -7,11 +7,28 @@ every probability has an interval. The same weights serve a moment and a whole t
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 Z95 = 1.959964
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Where a verdict turns: log-odds, but for `p`. A value of its own, so that two analyses by one Calibrator may be judged by two."""
+
+    p: float
+    """The probability from which on a track is manipulated."""
+    track: float
+    """The same as log-odds."""
+    stretch: float
+    """A second of media whose mean is at or above is a manipulated segment."""
+    doubt: float
+    """A track at or above, but below `track`, is inconclusive."""
+    target_fpr: float
+    """The share of real videos that they were set to accuse."""
 
 
 class Calibrator(nn.Module):
@@ -50,8 +67,12 @@ class Calibrator(nn.Module):
 
     def logit(self, artefact: float, temporal: float) -> float:
         """Fused log-odds of one moment (or of a track's means)."""
+        return sum(self.terms(artefact, temporal))
+
+    def terms(self, artefact: float, temporal: float) -> tuple[float, float, float]:
+        """What those log-odds are the sum of: what the eye gives, what the memory gives, and what was there before either."""
         a, b, c = self.weight.tolist()
-        return float(a * artefact + b * temporal + c)
+        return float(a * artefact), float(b * temporal), float(c)
 
     def interval(self, artefact: float, temporal: float, sampling_variance: float) -> tuple[float, float]:
         """95 % bounds of the log-odds: the fit's own uncertainty (delta method) plus that of having seen only so much of the face."""
@@ -65,19 +86,22 @@ class Calibrator(nn.Module):
         return distance <= float(self.farthest)
 
     @property
-    def track_logit(self) -> float:
-        """A track at or above is manipulated."""
-        return float(self.thresholds[0])
+    def shipped(self) -> Thresholds:
+        """Those that were fitted."""
+        track, stretch, doubt = self.thresholds.tolist()
+        return Thresholds(probability(track), track, stretch, doubt, float(self.target_fpr))
 
-    @property
-    def stretch_logit(self) -> float:
-        """A second of media whose mean is at or above is a manipulated segment."""
-        return float(self.thresholds[1])
+    def thresholds_at(self, p: float, target_fpr: float) -> Thresholds:
+        """Those that were fitted, all moved by one difference of log-odds, so that a track is manipulated from the probability `p` on.
 
-    @property
-    def doubt_logit(self) -> float:
-        """A track at or above, but below `track_logit`, is inconclusive."""
-        return float(self.thresholds[2])
+        Raises:
+            ValueError: `p` is not between 0 and 1.
+        """
+        if not 0 < p < 1:
+            raise ValueError(f"thresholds_at: expected a probability between 0 and 1, got {p}")
+        shipped = self.shipped
+        by = log_odds(p) - shipped.track
+        return Thresholds(p, shipped.track + by, shipped.stretch + by, shipped.doubt + by, target_fpr)
 
 
 def probability(logit: float) -> float:
@@ -85,3 +109,8 @@ def probability(logit: float) -> float:
     if logit >= 0:
         return 1.0 / (1.0 + math.exp(-logit))
     return math.exp(logit) / (1.0 + math.exp(logit))
+
+
+def log_odds(p: float) -> float:
+    """The inverse of `probability`; `p` is between 0 and 1."""
+    return math.log(p) - math.log1p(-p)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.calibration import probability
+from models.calibration import Thresholds, probability
 from models.checkpoint import WeightsError
 from models.explanation import explain
 from models.liquid import LiquidCell
@@ -94,7 +94,8 @@ class Analysis:
         model: judges.
         seat: who asks the nets, and keeps the memories; None asks them here and now. An Engine's seats share its nets with other streams.
         clock: counts CPU time.
-        horizon_s: seconds of media that the verdict is about; what is older is forgotten, so that a stream may go on for ever. None: all.
+        horizon_s: seconds of media that the verdict is about; what is older is forgotten, and `scores` are not kept at all (`push` gives
+            them), so that a stream may go on for ever. None: all.
         sparing: search for faces less often where there are fewer looks a second, because they are few for want of time.
         explain: keep the embeddings of each face in view, and of the most suspicious one that left, for `explained`.
 
@@ -160,7 +161,8 @@ class Analysis:
             for seen, crop, reason in zip(cropped.seen, cropped.crops, reasons, strict=True)
         ]
         self._sightings.append(Sighting(frame.pts, tuple(judged), _reason_of_frame(cropped.seen, reasons), sparse))
-        self.scores += scores
+        if self._horizon_s is None:
+            self.scores += scores
         return scores
 
     def close(self) -> None:
@@ -211,14 +213,16 @@ class Analysis:
     def _told(self) -> Told:
         return Told(self._time_base, self._faces, self.scores, self._sightings, self._records)
 
-    def finish(self, *, duration_s: float | None = None) -> Verdict:
+    def finish(self, *, duration_s: float | None = None, thresholds: Thresholds | None = None) -> Verdict:
         """The Verdict over all that was pushed; may be asked at any moment of a live stream.
 
         `duration_s`: how long the media lasts, for one that was not read to its last picture (triage).
+        `thresholds`: decide instead of those that the weights came with; scores are the same by any.
         """
         with self.clock.stage("verdict"):
             base = self._time_base or Fraction(1)
-            return Judge(self.model.calibrator).verdict(list(self._records.values()), self._sightings, base, duration_s=duration_s)
+            judge = Judge(self.model.calibrator, thresholds)
+            return judge.verdict(list(self._records.values()), self._sightings, base, duration_s=duration_s)
 
     def explained(self) -> ExplainedTrack | None:
         """Why the track of the highest score was judged as it was; None where no face was judged. May be asked at any moment.
@@ -273,7 +277,6 @@ class Analysis:
         if self._sightings[0].pts >= oldest - int(0.1 * self._horizon_s / self._time_base):
             return
         self._sightings = [sighting for sighting in self._sightings if sighting.pts >= oldest]
-        self.scores = [score for score in self.scores if score.pts >= oldest]
         self._records = {track: record for track, record in self._records.items() if record.last_pts >= oldest}
         for record in self._records.values():
             record.forget(oldest)
@@ -395,6 +398,7 @@ def analyse(
     triaged: bool = False,
     explain: bool = False,
     read: Reader = read_frames,
+    thresholds: Thresholds | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> AnalysisReport:
@@ -403,6 +407,7 @@ def analyse(
     `triaged` looks at key pictures alone first, and closely only where they show a face; for archives in which few do.
     `explain` also says why the most suspicious track was judged as it was, in `AnalysisReport.explained`.
     `read` opens it: in this process, or as `service.media_sandbox` does, in a child that untrusted media cannot leave.
+    `thresholds` decide instead of those that the weights came with.
 
     Raises:
         SourceError, DecodeError: the source cannot be judged.
@@ -411,7 +416,7 @@ def analyse(
     """
     with Walk(source, model, hz=hz, limits=limits, triaged=triaged, explain=explain, read=read, cancelled=cancelled) as walk:
         walk.on(on_progress=on_progress, cancelled=cancelled)
-        return walk.report()
+        return walk.report(thresholds)
 
 
 class Walk:
@@ -514,11 +519,12 @@ class Walk:
         self._kept = self.analysis.frames
         return self.analysis.bookmark()
 
-    def report(self) -> AnalysisReport:
-        """Everything that is known once `on` has reached the end."""
+    def report(self, thresholds: Thresholds | None = None) -> AnalysisReport:
+        """Everything that is known once `on` has reached the end; see `Analysis.finish` for `thresholds`."""
         self._clock.add("decode", self._frames.cpu_s)
+        duration_s = self._frames.media.declared_duration_s if self._triaged else None
         return AnalysisReport(
-            verdict=self.analysis.finish(duration_s=self._frames.media.declared_duration_s if self._triaged else None),
+            verdict=self.analysis.finish(duration_s=duration_s, thresholds=thresholds),
             scores=tuple(self.analysis.scores),
             media=self._frames.media,
             counts=self._frames.counts,

@@ -28,6 +28,7 @@ from pipelines.errors import (
     EmptySource,
     MediaTooLarge,
     NoVideoStream,
+    SourceAbsent,
     SourceError,
     SourceRefused,
     SourceUnreachable,
@@ -49,7 +50,6 @@ PERMANENT: Final = (
     av.error.HTTPBadRequestError,
     av.error.HTTPUnauthorizedError,
     av.error.HTTPForbiddenError,
-    av.error.HTTPNotFoundError,
 )
 STILL_BRANDS: Final = frozenset({"avif", "heic", "heix", "heim", "heis", "mif1"})  # ISO/IEC 23008-12; sequences have others
 TAGGED_DURATION: Final = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)\0*")
@@ -191,6 +191,8 @@ def _open_container(
                 f"{name} does not send over {said.upper()}.", expected="a camera that does", got="461 Unsupported transport"
             ) from None
         kind = SourceRefused if isinstance(error, PERMANENT) else SourceUnreachable
+        if isinstance(error, av.error.HTTPNotFoundError):
+            kind = SourceAbsent
         raise kind(f"{name} cannot be reached.", expected="a URL that answers with a video", got=plain(error)) from None
 
 

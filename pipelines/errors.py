@@ -8,6 +8,7 @@
     |   |-- SourceUnreachable     a URL that does not answer, or answers with an error; may be better later
     |   |   |-- SourceSilent        it was connected to, and showed nothing for too long
     |   |   `-- SourceRefused       it answers that it does not know, or does not serve, whoever asks
+    |   |       `-- SourceAbsent        it answers that it has nothing there: a wrong path, or a camera that is away from its relay
     |   |-- UrlNotAllowed         a URL to where this service may not go, or that leads there
     |   |-- UnsupportedMedia      text, playlist, unknown or refused container
     |   |   `-- ManifestError         a list of media that cannot be used: malformed, one class, a person on both sides
@@ -20,6 +21,7 @@
     |   |-- NoTimestamps          pictures, but none says when
     |   |-- DecoderCrashed        the decode child died of this input
     |   `-- DecoderStalled        the decode child gave no answer in time and was killed
+    |-- RenditionFailed         it was decoded, but cannot be made a video that browsers play
     |-- TimestampError          a pushed frame goes backwards in time or changes its time base
     |-- ModelFailed             the nets raised on a picture, or said nothing finite
     |-- EngineClosed            asked of an engine that has ended
@@ -82,6 +84,11 @@ class SourceRefused(SourceUnreachable):
     title = "The URL refuses to serve"
 
 
+class SourceAbsent(SourceRefused):
+    slug = "source-absent"
+    title = "There is nothing at the URL"
+
+
 class UrlNotAllowed(SourceError):
     slug = "url-not-allowed"
     title = "The URL may not be opened"
@@ -140,6 +147,11 @@ class DecoderCrashed(DecodeError):
 class DecoderStalled(DecodeError):
     slug = "decoder-stalled"
     title = "The media could not be decoded in time"
+
+
+class RenditionFailed(PipelineError):
+    slug = "rendition-failed"
+    title = "The video cannot be made playable"
 
 
 class TimestampError(PipelineError):

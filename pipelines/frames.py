@@ -162,6 +162,12 @@ class FrameSource:
         self._sampler.look(hz)
 
     @property
+    def pixel_aspect(self) -> Fraction:
+        """The width of a pixel over its height, as the source says; it says so of pictures that are not turned."""
+        said = self._opened.stream.sample_aspect_ratio
+        return Fraction(said) if said else Fraction(1)
+
+    @property
     def cpu_s(self) -> float:
         """CPU seconds that another process spent on this source: none, it is decoded here."""
         return 0.0

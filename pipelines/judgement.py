@@ -6,6 +6,8 @@ one-second stretch of it, which finds a fake that was spliced into real footage.
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -15,11 +17,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.calibration import Calibrator, probability
+from models.calibration import Calibrator, Thresholds, probability
 from pipelines.verdict import (
     Coverage,
     CoverageReason,
     EvidenceCrop,
+    Ledger,
+    LedgerShare,
     Probability,
     ReasonCode,
     Segment,
@@ -37,8 +41,12 @@ HOLD_S: Final = 2.0
 # Below both of these a verdict of "no evidence" would rest on too little.
 MIN_COVERAGE: Final = 0.2
 MIN_JUDGED_S: Final = 3.0
+ROUNDING: Final = 1e-9
+"""Log-odds: a limit that was put at a value, and moved there by adding, may lie an ulp above it."""
 MAX_CROPS: Final = 4
 CROP_SPACING_S: Final = 1.0
+MAX_SHARES: Final = 12
+"""Stretches of a track's ledger: as many as somebody reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +105,16 @@ class Sighting:
 
 
 class Judge:
-    """Applies one Calibrator and the rules above."""
+    """Applies one Calibrator and the rules above.
 
-    def __init__(self, calibrator: Calibrator) -> None:
+    Args:
+        calibrator: fuses.
+        thresholds: decide; None: those that the calibrator was fitted with.
+    """
+
+    def __init__(self, calibrator: Calibrator, thresholds: Thresholds | None = None) -> None:
         self.calibrator = calibrator
+        self.thresholds = thresholds or calibrator.shipped
 
     def verdict(
         self, tracks: list[TrackRecord], sightings: list[Sighting], time_base: Fraction, *, duration_s: float | None = None
@@ -109,19 +123,21 @@ class Judge:
         reports = [self._report(track, time_base) for track in tracks]
         counted = {report.id for report in reports if report.score is not None}
         coverage = _coverage(sightings, counted, len(tracks), time_base, duration_s)
-        segments = self._segments([track for track in tracks if track.id in counted], time_base)
+        judged = [track for track in tracks if track.id in counted]
+        segments = self._segments(judged, time_base)
         scores = [report.score for report in reports if report.score is not None]
         strongest = max(scores, key=lambda score: score.p) if scores else None
         name, reasons = self._decide(strongest, segments, coverage, bool(tracks))
         return Verdict(
             verdict=name,
             score=strongest,
-            threshold=probability(self.calibrator.track_logit),
-            target_fpr=float(self.calibrator.target_fpr),
+            threshold=self.thresholds.p,
+            target_fpr=self.thresholds.target_fpr,
             reasons=reasons,
             coverage=coverage,
             segments=segments if name == "manipulated" else (),
             tracks=tuple(reports),
+            reach=None if strongest is None else max(strongest.p, *(self._reach(track, time_base) for track in judged)),
         )
 
     def _decide(
@@ -132,9 +148,9 @@ class Judge:
             return "not_applicable", ("no_face",)
         if score is None:
             return "inconclusive", tuple(code for code in missing if code != "no_face") or ("too_short",)
-        if segments or score.p >= probability(self.calibrator.track_logit):
+        if segments or score.p >= self.thresholds.p:
             return "manipulated", ()
-        if score.p >= probability(self.calibrator.doubt_logit):
+        if score.p >= probability(self.thresholds.doubt):
             return "inconclusive", ("weak_evidence",)
         if coverage.judged_s < MIN_JUDGED_S and coverage.judged_s < MIN_COVERAGE * coverage.duration_s:
             return "inconclusive", missing or ("too_short",)
@@ -157,6 +173,26 @@ class Judge:
             reason=reason,
             time_constants_s=_median_taus(track.moments),
             crops=tuple(sorted(track.crops, key=lambda crop: crop.pts)),
+            ledger=self._ledger(track.moments, time_base) if enough else None,
+        )
+
+    def _ledger(self, moments: list[Moment], time_base: Fraction) -> Ledger:
+        """The mean of the moments' log-odds, each moment's part of it given to the stretch of time that it lies in."""
+        pts = np.array([moment.pts for moment in moments])
+        seconds = (pts - pts[0]) * float(time_base)
+        # Of whole seconds, so that a stretch is what a viewer calls one.
+        length = max(1.0, math.ceil((seconds[-1] + 1e-9) / MAX_SHARES))
+        stretch = np.minimum(seconds // length, MAX_SHARES - 1)
+        starts = np.flatnonzero(np.diff(stretch, prepend=-1.0))
+        ends = np.append(starts[1:], len(pts))
+        parts = np.array([self.calibrator.terms(moment.artefact, moment.temporal) for moment in moments]) / len(moments)
+        given = np.add.reduceat(parts, starts)
+        return Ledger(
+            base=self.calibrator.terms(0.0, 0.0)[2],
+            shares=tuple(
+                LedgerShare(int(pts[a]), int(pts[b - 1]), int(b - a), float(appearance), float(motion))
+                for a, b, (appearance, motion, _) in zip(starts, ends, given, strict=True)
+            ),
         )
 
     def _probability(self, moments: list[Moment], time_base: Fraction) -> Probability:
@@ -173,18 +209,24 @@ class Judge:
     def _segments(self, tracks: list[TrackRecord], time_base: Fraction) -> tuple[Segment, ...]:
         """Stretches of media time in which some track's running mean is high; overlapping ones of several tracks are one."""
         found: list[tuple[int, int, int]] = []
+        limits = self.thresholds
         for track in tracks:
             level = np.mean([moment.logit for moment in track.moments])
-            start = self.calibrator.track_logit if level >= self.calibrator.track_logit else self.calibrator.stretch_logit
-            pts = np.array([moment.pts for moment in track.moments])
-            smooth = running_mean(pts, np.array([moment.logit for moment in track.moments]), time_base)
-            found += [
-                (int(pts[a]), int(pts[b]), track.id)
-                for a, b in _stretches(smooth, start, min(start, self.calibrator.doubt_logit))
-                if float((int(pts[b]) - int(pts[a])) * time_base) >= MIN_SEGMENT_S
-            ]
+            start = limits.track if level >= limits.track else limits.stretch
+            pts, smooth = _smoothed(track, time_base)
+            stretches = _stretches(smooth, pts, time_base, start, min(start, limits.doubt))
+            found += [(int(pts[a]), int(pts[b]), track.id) for a, b in stretches]
         by_id = {track.id: track for track in tracks}
         return tuple(self._segment(group, by_id, time_base) for group in _merged(found))
+
+    def _reach(self, track: TrackRecord, time_base: Fraction) -> float:
+        """Up to which threshold a stretch of the track would be a segment, the others moved along; 0 if there is none at any."""
+        on, off = self.thresholds.stretch, min(self.thresholds.stretch, self.thresholds.doubt)
+        pts, smooth = _smoothed(track, time_base)
+        # Stretches only change where a limit passes a value, and the higher the limits are, the fewer there are.
+        moves = np.unique(np.concatenate([smooth - on, smooth - off])) - ROUNDING
+        n = bisect_left(moves, True, key=lambda by: not _stretches(smooth, pts, time_base, on + by, off + by))
+        return probability(self.thresholds.track + float(moves[n - 1])) if n else 0.0
 
     def _segment(self, group: list[tuple[int, int, int]], tracks: dict[int, TrackRecord], time_base: Fraction) -> Segment:
         start, end = min(a for a, _, _ in group), max(b for _, b, _ in group)
@@ -201,13 +243,18 @@ def running_mean(pts: NDArray[np.int64], values: NDArray[np.float64], time_base:
     return np.asarray((total[last] - total[first]) / (last - first))
 
 
-def _stretches(values: NDArray[np.float64], on: float, off: float) -> list[tuple[int, int]]:
-    """Index ranges that reach `on` and last until they fall below `off` (hysteresis)."""
+def _smoothed(track: TrackRecord, time_base: Fraction) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    pts = np.array([moment.pts for moment in track.moments])
+    return pts, running_mean(pts, np.array([moment.logit for moment in track.moments]), time_base)
+
+
+def _stretches(values: NDArray[np.float64], pts: NDArray[np.int64], time_base: Fraction, on: float, off: float) -> list[tuple[int, int]]:
+    """Index ranges that reach `on`, last until they fall below `off` (hysteresis), and long enough."""
     ranges: list[tuple[int, int]] = []
     above = values >= off
     edges = np.flatnonzero(np.diff(np.concatenate([[False], above, [False]]).astype(int)))
     for a, b in zip(edges[::2], edges[1::2], strict=True):
-        if values[a:b].max() >= on:
+        if values[a:b].max() >= on and float((int(pts[b - 1]) - int(pts[a])) * time_base) >= MIN_SEGMENT_S:
             ranges.append((int(a), int(b) - 1))
     return ranges
 

@@ -28,10 +28,14 @@ LEAST_DOWN: Final = 0.9
 UP: Final = 1.05
 # Share of looks that came too late for a newer one, at which a stream is behind, however quick those were that were taken.
 LATE_SHARE: Final = 0.1
-# So many newcomers may come at once, and so many a second after them: what they cost is only known when they are there.
+# So many newcomers may come at once, and so many a second after them. What one costs is known two seconds after it came: a latency is that
+# of the last second, and the rate falls by half each half second at most. Two a second let everybody in before anything was known.
 AT_ONCE: Final = 4
-A_SECOND: Final = 2.0
-
+A_SECOND: Final = 0.5
+# A newcomer is measured against the lowest rate of so many seconds: for a moment the rate is always higher than it can be held, and whoever
+# asks again and again would find that moment. The rate is what keeps the latency, so it needs room to fall below what a newcomer leaves.
+SURE_S: Final = 10.0
+ROOM: Final = 1.25
 
 # Finest around the target, which is what an operator wants to see kept.
 LATENCY_BOUNDS_S: Final = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0)
@@ -77,6 +81,8 @@ class LoadController:
         self._seen: deque[tuple[float, float | None]] = deque()
         """When, and how long a score took; None for a frame that nobody could look at before the next one came."""
         self._hz = self.targets.high_hz
+        self._held: deque[tuple[float, float]] = deque()
+        """When stock was taken in the last SURE_S, and the rate that it left."""
         self._stock_at = now()
         self._tokens, self._tokens_at = float(AT_ONCE), now()
         self._scored_in = [0] * (len(LATENCY_BOUNDS_S) + 1)
@@ -128,17 +134,18 @@ class LoadController:
         with self._lock:
             at = self._now()
             self._forget(at)
-            targets = self.targets
             if not streams:  # nobody is scored any more, so nothing but this would tell that the load is gone
-                self._hz = targets.high_hz
-            share = self._hz * streams / (streams + 1)
+                self._hz, self._tokens = self.targets.high_hz, float(AT_ONCE)
+                self._held.clear()
+            held = min((hz for _, hz in self._held), default=self._hz)
+            share, least = held * streams / (streams + 1), ROOM * self.targets.low_hz
             # As long as everybody gets the highest rate, nobody knows how much room is left.
-            if self._hz < targets.high_hz and share < targets.low_hz:
+            if held < self.targets.high_hz and share < least:
                 raise Overloaded(
                     f"{streams} streams are as many as this machine can judge.",
-                    expected=f"room for one more at {targets.low_hz:g} looks a second",
+                    expected=f"room for one more at {least:g} looks a second",
                     got=f"{share:.1f} a second for each",
-                    retry_after_s=5.0,
+                    retry_after_s=SURE_S / 2,
                 )
             self._tokens = min(float(AT_ONCE), self._tokens + (at - self._tokens_at) * A_SECOND)
             self._tokens_at = at
@@ -158,10 +165,13 @@ class LoadController:
             self._stock_at = at
             self._forget(at)
             self._take_stock()
+            self._held.append((at, self._hz))
 
     def _forget(self, at: float) -> None:
         while self._seen and at - self._seen[0][0] > REMEMBER_S:
             self._seen.popleft()
+        while self._held and at - self._held[0][0] > SURE_S:
+            self._held.popleft()
 
     def _take_stock(self) -> None:
         took = [latency for _, latency in self._seen if latency is not None]

@@ -5,6 +5,7 @@ Made by `analysis.py` and `judgement.py`; taken by the command line, the REST sc
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
@@ -84,6 +85,36 @@ class EvidenceCrop:
 
 
 @dataclass(frozen=True, slots=True)
+class LedgerShare:
+    """What one stretch of a track gave to its log-odds."""
+
+    start_pts: int
+    end_pts: int
+    """PTS of its first and its last judged moment."""
+    judged: int
+    """How many moments it has."""
+    appearance: float
+    """Log-odds by the encoder, which looks for seams."""
+    motion: float
+    """Log-odds by the memory, which knows how faces move in dt seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """A track's log-odds as a sum: `base` and all of `shares` add up to those of its score, but for the rounding of fp64."""
+
+    base: float
+    """What the calibration says of a face before any evidence."""
+    shares: tuple[LedgerShare, ...]
+    """In order of time; stretches of the track's life of equal length, without those in which nothing was judged."""
+
+    @property
+    def logit(self) -> float:
+        """The sum."""
+        return math.fsum([self.base, *(part for share in self.shares for part in (share.appearance, share.motion))])
+
+
+@dataclass(frozen=True, slots=True)
 class TrackReport:
     """One face over its life."""
 
@@ -99,6 +130,8 @@ class TrackReport:
     time_constants_s: tuple[float, float, float] | None
     """5th, 50th and 95th percentile of the memory's effective time constants, in seconds."""
     crops: tuple[EvidenceCrop, ...]
+    ledger: Ledger | None = None
+    """Where `score` comes from; None where that is."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,6 +193,9 @@ class Verdict:
     coverage: Coverage
     segments: tuple[Segment, ...]
     tracks: tuple[TrackReport, ...]
+    reach: float | None
+    """The highest threshold by which this would be called manipulated; at least `score.p`, and more where a stretch accuses what the whole
+    does not. None if nothing was judged."""
 
     @property
     def sentence(self) -> str:

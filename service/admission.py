@@ -10,14 +10,16 @@ from sqlalchemy.exc import IntegrityError
 
 from pipelines.errors import UnsupportedMedia
 from pipelines.media import MediaInfo
+from service.allowance import Coming
 from service.arrivals import Arrived, Wish, arrive, digest_of_wish, read_elsewhere
+from service.audit_rows import audited
 from service.auth import Caller
-from service.database import AnalysisRow, now
+from service.database import AnalysisRow, InDoubt, now
 from service.ids import new_id
 from service.problems import IdempotencyKeyReused, MalformedUpload, StoreUnavailable
 from service.rooms import ServiceRooms
-from service.schemas import FromUpload
-from service.uploads import basename
+from service.schemas import FromUpload, FromUrl
+from service.uploads import announced_bytes, basename
 
 MAX_EXTERNAL_ID = 200
 
@@ -29,14 +31,26 @@ async def admit(request: Request, rooms: ServiceRooms, caller: Caller, wish: Wis
     elsewhere = await read_elsewhere(request, rooms.settings)
     if elsewhere is not None and (earlier := await _earlier(digest_of_wish(elsewhere), rooms, caller, wish)):
         return earlier
+    with rooms.allowance.coming(caller.tenant, announced_bytes(request)) as coming:
+        # Most often its analysis is there already, and nothing will be added.
+        if not await _is_repeated(rooms, caller, wish):
+            await coming.check()
+        return await _admit(request, elsewhere, rooms, caller, wish, coming)
+
+
+async def _admit(
+    request: Request, elsewhere: FromUrl | FromUpload | None, rooms: ServiceRooms, caller: Caller, wish: Wish, coming: Coming
+) -> AnalysisRow:
     analysis_id, tenant = new_id(), caller.tenant
     kept = False
     try:
         async with arrive(request, elsewhere, analysis_id, rooms, wish) as arrived:
             if earlier := await _earlier(arrived.request_sha256, rooms, caller, wish):
                 return earlier
-            if wish.dedupe and (same := await rooms.database.finished(tenant, arrived.sha256, rooms.recipe)):
+            if wish.dedupe and (same := await _finished(tenant, arrived.sha256, rooms)):
                 return same
+            coming.size_bytes = arrived.size_bytes
+            await coming.check()
             external_id = _bounded(arrived.external_id)
             media = await _probe(arrived, rooms)
         row = AnalysisRow(
@@ -55,14 +69,16 @@ async def admit(request: Request, rooms: ServiceRooms, caller: Caller, wish: Wis
             created_at=now(),
         )
         try:
-            await rooms.database.add(row)
+            await rooms.database.add(row, audited(tenant, caller.key_id, "analysis.created", row.id))
+        except (InDoubt, asyncio.CancelledError):
+            kept = True  # should it have a row, that needs its media; should it not, whoever removes orphans does it
+            raise
         except IntegrityError:
             # Two uploads with one key ran side by side, and the other was first.
             if (earlier := await _earlier(arrived.request_sha256, rooms, caller, wish)) is None:
                 raise
             return earlier
         kept = True
-        await rooms.audit.write(tenant, caller.key_id, "analysis.created", row.id)
     finally:
         if not kept:
             await _forget(analysis_id, rooms)
@@ -84,6 +100,12 @@ async def _probe(arrived: Arrived, rooms: ServiceRooms) -> MediaInfo:
         raise UnsupportedMedia(error.detail, expected=error.expected, got=got) from error
 
 
+async def _finished(tenant: str, sha256: str, rooms: ServiceRooms) -> AnalysisRow | None:
+    """The analysis of the same bytes that another one now would only repeat."""
+    in_force = await rooms.thresholds.in_force(tenant, rooms.engines.model.info.calibration_id)
+    return await rooms.database.finished(tenant, sha256, rooms.recipe, in_force.version)
+
+
 async def _earlier(request_sha256: str, rooms: ServiceRooms, caller: Caller, wish: Wish) -> AnalysisRow | None:
     """The analysis that this key belongs to already.
 
@@ -98,6 +120,11 @@ async def _earlier(request_sha256: str, rooms: ServiceRooms, caller: Caller, wis
             f"The key {key!r} belongs to the analysis {earlier.id} of other media.", expected="the same bytes, URL or upload", got="others"
         )
     return earlier
+
+
+async def _is_repeated(rooms: ServiceRooms, caller: Caller, wish: Wish) -> bool:
+    key = wish.idempotency_key
+    return key is not None and await rooms.database.by_idempotency_key(caller.tenant, key) is not None
 
 
 async def _forget(analysis_id: str, rooms: ServiceRooms) -> None:

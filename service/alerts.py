@@ -1,4 +1,7 @@
-"""Alerts of feeds: a feed's id comes in; its alerts, their stills and their clips go out. The router under `/v1/feeds/{id}/alerts`."""
+"""Alerts of feeds: a feed's id comes in; its alerts, their stills and their clips go out.
+
+The routers of `/v1/feeds/{id}/alerts` and of `/v1/alerts`, the newest of all feeds.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,18 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
-from service.feed_alerts import alert_out
+from service.alert_view import alert_out
+from service.auth import Known
 from service.feed_rows import AlertRow
 from service.feed_store import Evidence
-from service.feed_wire import AlertOut, AlertPage
+from service.feed_wire import AlertOut, AlertPage, NewestAlerts
 from service.feeds import Existing, link_next
 from service.problems import BadCursor, UnknownAlert, documented
 from service.ranged import ranged
 from service.rooms import Rooms, ServiceRooms
 
 router = APIRouter(prefix="/v1/feeds/{feed_id}/alerts", tags=["feeds"])
+newest = APIRouter(prefix="/v1/alerts", tags=["feeds"])
 MOST: Final = 2**31 - 1
 """PostgreSQL's integers end there."""
 HEADERS: Final = {"Content-Security-Policy": "sandbox; default-src 'none'; media-src 'self'", "Cache-Control": "private, no-cache"}
@@ -31,6 +36,13 @@ async def _alert(row: Existing, rooms: Rooms, n: Annotated[int, Path(ge=1, le=MO
 
 Found = Annotated[AlertRow, Depends(_alert)]
 Range = Annotated[str | None, Header(alias="Range", description="`bytes=first-last`; one range.")]
+
+
+@newest.get("", responses=documented(422))
+async def list_newest_alerts(rooms: Rooms, caller: Known, limit: Annotated[int, Query(ge=1, le=100)] = 25) -> NewestAlerts:
+    """The newest alerts of all feeds, whichever replica watches them."""
+    rows = await rooms.feeds.rows.newest_alerts(caller.tenant, limit)
+    return NewestAlerts(items=[alert_out(alert) for alert in rows])
 
 
 @router.get("", responses=documented(404, 422))

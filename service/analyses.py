@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -19,6 +18,8 @@ from service.arrivals import Wish
 from service.auth import Known
 from service.cursors import read_cursor, write_cursor
 from service.database import AnalysisRow
+from service.etags import tagged
+from service.key_watch import until_key_ends
 from service.problems import (
     AlreadyEnded,
     NotStopped,
@@ -152,11 +153,21 @@ async def get_analysis(
 async def follow_analysis(
     row: Existing,
     rooms: Rooms,
+    caller: Known,
     last_event_id: Annotated[
         str | None, Header(description="Taken and ignored: the first event is always the whole present state.")
     ] = None,
 ) -> AsyncIterator[ServerSentEvent]:
-    """Server-sent events: `state` at each change of status, `progress` while it runs, and one `end` with the whole analysis."""
+    """Server-sent events: `state` at each change of status, `progress` while it runs, and one `end` with the whole analysis.
+
+    When the key ends before the analysis does, the last is `error` with the problem `unauthenticated`.
+    """
+    async with aclosing(until_key_ends(_followed(row, rooms), rooms.keys, caller.key_id)) as events:
+        async for event in events:
+            yield event
+
+
+async def _followed(row: AnalysisRow, rooms: ServiceRooms) -> AsyncGenerator[ServerSentEvent]:
     status: AnalysisStatus | None = None
     async with aclosing(rooms.jobs.follow(row.id)) as updates:
         async for update in updates:
@@ -184,8 +195,10 @@ async def cancel_analysis(row: Existing, rooms: Rooms, caller: Known) -> Analysi
 async def delete_analysis(row: Existing, rooms: Rooms, caller: Known) -> None:
     """Remove an analysis, its media and its evidence; a running one is stopped first."""
     await _stop(row, rooms)
+    await rooms.renditions.drop(row.id)
     # In this order: whoever is told 503 can ask again.
     await asyncio.to_thread(rooms.storage.remove, row.id)
+    rooms.timelines.drop(row.id)
     await rooms.audit.write(caller.tenant, caller.key_id, "analysis.deleted", row.id)
     await rooms.database.remove(row.id)
 
@@ -215,21 +228,6 @@ async def shown(row: AnalysisRow, rooms: ServiceRooms, *, with_result: bool = Tr
     )
 
 
-def tagged(body: bytes, media_type: str, if_none_match: str | None, headers: Mapping[str, str] | None = None) -> Response:
-    """`body` with its ETag, or 304 when the client has it already."""
-    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    told = {"ETag": tag, "Cache-Control": "no-cache", **(headers or {})}
-    if knows(if_none_match, tag):
-        return Response(status_code=304, headers=told)
-    return Response(body, media_type=media_type, headers=told)
-
-
-def knows(if_none_match: str | None, tag: str) -> bool:
-    """Whether a client that sends this If-None-Match has what `tag` names."""
-    known = {part.strip().removeprefix("W/") for part in (if_none_match or "").split(",")}
-    return tag in known or "*" in known
-
-
 async def _stop(row: AnalysisRow, rooms: ServiceRooms) -> AnalysisRow | None:
     """The row once it is no longer queued or running; None when someone deleted it meanwhile."""
     if row.ended:
@@ -250,7 +248,7 @@ def _links(row: AnalysisRow) -> dict[str, str]:
     base = f"/v1/analyses/{row.id}"
     links = {"self": base, "events": f"{base}/events", "media": f"{base}/media", "page": f"/analyses/{row.id}"}
     if row.status == "succeeded":
-        links |= {"timeline": f"{base}/timeline", "report": f"{base}/report", "plot": f"{base}/plot"}
+        links |= {"timeline": f"{base}/timeline", "report": f"{base}/report", "pack": f"{base}/report?format=zip", "plot": f"{base}/plot"}
     if not row.ended:
         links["cancel"] = f"{base}/cancel"
     return links

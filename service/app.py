@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
@@ -21,6 +22,7 @@ from pipelines.analysis import Model
 from pipelines.engine import Engines
 from pipelines.load import LoadController, LoadTargets
 from pipelines.model import load_models
+from pipelines.rendition import RenditionTerms
 from service import (
     __version__,
     alerts,
@@ -28,16 +30,33 @@ from service import (
     asyncapi,
     audit,
     dashboard,
+    desk,
     direct_uploads,
     evidence,
     feeds,
     health,
+    keys,
+    me,
     metrics,
+    outages,
+    policy,
     problems,
+    quality,
+    review_log,
+    reviews,
     sign_in,
+    signing_keys,
+    stills,
     streams,
+    system,
+    threshold_proposal,
+    thresholds,
+    wall,
+    webhook_events,
+    webhooks,
     websocket,
 )
+from service.allowance import Allowance
 from service.audit_rows import AuditRows
 from service.auth import needs
 from service.boundary import Boundary
@@ -47,23 +66,42 @@ from service.drain import Drain
 from service.feed_keeper import Feeds
 from service.feed_rows import FeedRows
 from service.feed_store import FeedStore
+from service.http_heads import BoundedHeads
 from service.jobs import Jobs
 from service.key_store import KeyStore
 from service.live_source import Cameras
 from service.media_sandbox import MediaSandbox
+from service.oidc import Issuer
+from service.policy_rows import PolicyRows
 from service.problems import ServiceError
 from service.quota import Quota
 from service.recipe import recipe
+from service.renditions import Renditions
+from service.review_log_rows import ReviewLog
+from service.review_quality import ReviewQuality
+from service.review_queue import ReviewQueue
+from service.review_rows import ReviewRows
+from service.review_thresholds import ReviewThresholds
 from service.rooms import ServiceRooms
 from service.settings import Settings
+from service.signing_key_store import SigningKeys, key_file
 from service.storage import Storage
 from service.streams import Streams
 from service.telemetry import configure_logging
+from service.threshold_rows import ThresholdRows
+from service.timeline_shelf import TimelineShelf
 from service.traces import tracing
+from service.unread_body import UnreadBody
 from service.url_policy import UrlPolicy
+from service.webhook_deliverer import Deliverer
+from service.webhook_deliveries import Deliveries
+from service.webhook_rows import WebhookRows
 from service.witness import Witness
 
 SHUTDOWN_GRACE_S = 3
+KEEP_ALIVE_S = 75
+"""Whoever keeps idle connections must give them up first, or sends a request into one that is being closed: nginx and most load balancers
+keep them for 60 s, httpx for 5."""
 """How long a download may go on after SIGTERM, and live clients may take to read their end; who only listens or waits is let go at once."""
 DESCRIPTION = """\
 Send a video; learn how strongly the motion of each face through real time contradicts what a camera films.
@@ -112,6 +150,7 @@ async def open_rooms(settings: Settings, model: Model | None = None, witness: Wi
 
     Raises:
         WeightsError, DeviceMissing, DatabaseError, DataDirectoryInUse, UnusableDataDirectory, TracesUnavailable: it cannot start.
+        UnusableKey, SigningKeyAway: it could not sign evidence packs.
     """
     witness = witness or Witness()
     async with AsyncExitStack() as stack:
@@ -120,13 +159,21 @@ async def open_rooms(settings: Settings, model: Model | None = None, witness: Wi
         models = [model] if model else await asyncio.to_thread(load_models, settings.weights, device=settings.device)
         database = await Database.open(database_url(settings))
         stack.push_async_callback(database.close)
-        keys = KeyStore(database)
-        if settings.needs_keys and (first := await keys.first()) is not None:
+        database.when_ended(webhook_events.analysis_ended)
+        key_store = KeyStore(database)
+        if settings.needs_keys and (first := await key_store.first()) is not None:
             # Not into the log, which is kept and sent elsewhere.
             print(f"Admin key, shown this once: {first.secret}", flush=True)
+        signing = SigningKeys(database, key_file(settings.signing_key))
+        await signing.signer()
         storage = Storage.open(settings)
-        sandbox = stack.enter_context(MediaSandbox(UrlPolicy(settings.camera_networks)))
-        jobs = Jobs(settings, database, jobs_url(settings), storage, models[0], sandbox.reader, witness)
+        policy = UrlPolicy(settings.camera_networks)
+        sandbox = stack.enter_context(MediaSandbox(policy))
+        renditions = Renditions(storage, database, sandbox, settings.limits, RenditionTerms())
+        stack.push_async_callback(renditions.close)
+        deliverer = Deliverer(WebhookRows(database), Deliveries(database), policy, settings.replica)
+        stack.push_async_callback(deliverer.close)
+        jobs = Jobs(settings, database, jobs_url(settings), storage, models[0], sandbox, witness)
         stack.push_async_callback(jobs.close)
         # Warm before anybody can ask.
         engines = await asyncio.to_thread(stack.enter_context, Engines(models, controller=LoadController(_targets(settings))))
@@ -135,29 +182,45 @@ async def open_rooms(settings: Settings, model: Model | None = None, witness: Wi
             cameras = Cameras(sandbox, limits=settings.limits, give_up_s=terms.outage_s, transport=terms.rtsp_transport)
         live = Streams(settings, engines, sandbox.reader, None if cameras is None else cameras.open)
         stack.push_async_callback(live.drain, 0.0)
-        watched = Feeds(FeedRows(database, alone=settings.database_url is None), FeedStore.open(settings), settings, engines, cameras)
+        rows = FeedRows(database, alone=settings.database_url is None, tell=webhook_events.alert_changed)
+        watched = Feeds(rows, FeedStore.open(settings), settings, engines, cameras)
         stack.push_async_callback(watched.close)
         await jobs.start()
         await watched.start()
+        await deliverer.start()
         drain = Drain(settings.drain_notice_s)
         # uvicorn would close WebSockets before their clients have heard the end.
         drain.when_leaving(partial(live.drain, SHUTDOWN_GRACE_S))
         drain.when_leaving(watched.close)
+        reviewed = ReviewRows(database, settings.reviews.lease_s)
         yield ServiceRooms(
             settings,
             database,
-            keys,
+            key_store,
             Quota(settings.keys),
+            Allowance(settings.tenants, database),
+            Issuer(settings.oidc) if settings.oidc.issuer is not None else None,
             AuditRows(database),
+            signing,
             storage,
+            TimelineShelf(storage),
+            renditions,
             jobs,
             sandbox,
             engines,
             live,
             watched,
+            deliverer,
             witness,
             drain,
             recipe(settings, models[0]),
+            reviewed,
+            ReviewQueue(database, reviewed),
+            ReviewLog(database),
+            PolicyRows(database),
+            ReviewQuality(database),
+            ThresholdRows(database),
+            ReviewThresholds(database),
         )
 
 
@@ -199,7 +262,15 @@ class Server(uvicorn.Server):
 def server_config(app: FastAPI) -> uvicorn.Config:
     """How uvicorn is to serve the application."""
     return uvicorn.Config(
-        app, port=0, lifespan="on", log_config=None, access_log=False, timeout_graceful_shutdown=SHUTDOWN_GRACE_S, **websocket.OPTIONS
+        app,
+        port=0,
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        http=BoundedHeads,
+        **websocket.OPTIONS,
     )
 
 
@@ -210,6 +281,10 @@ async def _serve(settings: Settings) -> None:
         rooms = await stack.enter_async_context(open_rooms(settings, witness=witness))
         app = _application(settings, lambda: nullcontext(rooms), witness)
         config = server_config(app)
+        # What was imported and loaded stays: over half a million objects. Looking through them for garbage held every request up, for 1.2 s
+        # on a busy machine.
+        gc.collect()
+        gc.freeze()
         host, port = listener.getsockname()[:2]
         log.info("serving", url=f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/", data_dir=str(settings.data_dir))
         await Server(config, rooms, stack).serve(sockets=[listener])
@@ -227,23 +302,33 @@ def _application(settings: Settings, rooms: Callable[[], AbstractAsyncContextMan
         version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
+        webhooks=webhook_events.described,
         docs_url=None,
         redoc_url=None,
         generate_unique_id_function=_operation_id,
-        responses=problems.documented(400, 401, 403, 429, 500),
+        responses=problems.documented(400, 401, 403, 429, 500, 503),
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     problems.install(app)
+    outages.install(app)
     app.add_middleware(Boundary, settings=settings, witness=witness)
-    for open_to_all in (health.router, metrics.router, asyncapi.router):
+    app.add_middleware(UnreadBody, settings=settings)
+    for open_to_all in (health.router, metrics.router, asyncapi.router, signing_keys.router):
         app.include_router(open_to_all)
-    app.include_router(sign_in.router)
+    for own in (sign_in.router, me.router):
+        app.include_router(own)
     for router in (analyses.router, direct_uploads.router, evidence.router):
         app.include_router(router, dependencies=[Depends(needs("analyses"))])
-    app.include_router(audit.router, dependencies=[Depends(needs("admin"))])
-    for router in (feeds.router, alerts.router):
+    for router in (audit.router, keys.router, system.router):
+        app.include_router(router, dependencies=[Depends(needs("admin"))])
+    for router in (reviews.router, desk.router, review_log.router, policy.router, thresholds.router):
+        app.include_router(router, dependencies=[Depends(needs("reviews"))])
+    for router in (quality.router, threshold_proposal.router):
+        app.include_router(router, dependencies=[Depends(needs("reviews:lead"))])
+    for router in (wall.router, feeds.router, stills.router, alerts.router, alerts.newest):
         app.include_router(router, dependencies=[Depends(needs("feeds"))])
     app.include_router(streams.router, dependencies=[Depends(needs("streams"))])
+    app.include_router(webhooks.router, dependencies=[Depends(needs("webhooks"))])
     dashboard.install(app)
     return app
 
@@ -259,7 +344,11 @@ def _operation_id(route: APIRoute) -> str:
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        # What is accepted inherits it. asyncio sets it for listeners of its own alone, and without it the second part of every answer waits
+        # for the client to acknowledge the first, which Linux puts off for 40 ms.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listener
     except OSError as error:
         raise AddressNotFree(
             f"Cannot listen on {host} port {port}.",

@@ -6,11 +6,12 @@ The database itself refuses to change or remove these rows. What removes somethi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
 import structlog
-from sqlalchemy import Index, String, select
+from sqlalchemy import Index, Select, String, false, or_, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.database import Base, Database, UtcDateTime, now
@@ -27,6 +28,21 @@ Action = Literal[
     "feed.created",
     "feed.changed",
     "feed.deleted",
+    "webhook.created",
+    "webhook.changed",
+    "webhook.rotated",
+    "webhook.tested",
+    "webhook.replayed",
+    "webhook.deleted",
+    "signing_key.created",
+    "signing_key.retired",
+    "review.opened",
+    "review.given_back",
+    "review.taken_over",
+    "review.skipped",
+    "review.decided",
+    "policy.changed",
+    "threshold.changed",
 ]
 
 
@@ -53,19 +69,38 @@ def audited(tenant: str, key_id: str | None, action: Action, subject: str) -> Au
     return AuditRow(id=new_id(), at=now(), tenant=tenant, key_id=key_id, action=action, subject=subject, request_id=request_id)
 
 
+@dataclass(frozen=True, slots=True)
+class Only:
+    """Which rows somebody wants to see."""
+
+    actions: tuple[Action, ...] = ()
+    """Of these; empty: of all."""
+    since: datetime | None = None
+    who: Select[str] | None = None
+    """Of the keys that this query finds; None: of anybody."""
+    here: bool = False
+    """With `who`: of whoever needed no key as well."""
+
+
 class AuditRows:
     """The record of one database."""
 
     def __init__(self, database: Database) -> None:
-        self._sessions = database.sessions
+        self._read, self._write = database.read, database.write
 
     async def write(self, tenant: str, key_id: str | None, action: Action, subject: str) -> None:
         """Add a row, in a transaction of its own."""
-        async with self._sessions.begin() as session:
-            session.add(audited(tenant, key_id, action, subject))
+        await self._write(lambda session: session.add(audited(tenant, key_id, action, subject)))
 
-    async def page(self, tenant: str, *, before: str | None, limit: int) -> Sequence[AuditRow]:
-        """At most `limit` rows of `tenant` from before the row `before`, newest first."""
+    async def page(self, tenant: str, *, before: str | None, limit: int, only: Only = Only()) -> Sequence[AuditRow]:
+        """At most `limit` rows of `tenant` that `only` lets through, from before the row `before`, newest first."""
         query = select(AuditRow).where(AuditRow.tenant == tenant).order_by(AuditRow.id.desc()).limit(limit)
-        async with self._sessions() as session:
-            return (await session.scalars(query if before is None else query.where(AuditRow.id < before))).all()
+        if before is not None:
+            query = query.where(AuditRow.id < before)
+        if only.actions:
+            query = query.where(AuditRow.action.in_(only.actions))
+        if only.since is not None:
+            query = query.where(AuditRow.at >= only.since)
+        if only.who is not None:
+            query = query.where(or_(AuditRow.key_id.in_(only.who), AuditRow.key_id.is_(None) if only.here else false()))
+        return await self._read(lambda session: session.scalars(query).all())

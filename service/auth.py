@@ -1,7 +1,8 @@
 """Who asks: a request or WebSocket with its key comes in, a Caller goes out, or a refusal. The one place that decides; see `app.py`.
 
 A service that listens on loopback lets whoever needs no key do everything: only programs of its own machine can reach it, and pages of
-other sites are kept out by `boundary.py`. Every other service wants a key for all below /v1.
+other sites are kept out by `boundary.py`. Every other service wants a key for all below /v1
+but `/v1/signing-keys`, where public keys are.
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ class Caller:
     """Whose analyses and streams are seen."""
     scopes: frozenset[Scope]
     key_id: str | None
-    """None: of this machine, without a key."""
+    """Of the key or the session; None: of this machine, without a key."""
+    name: str
+    """For people: what the key is for, or the e-mail of whoever has signed in."""
 
     def check(self, scope: Scope) -> None:
         """Raises NotPermitted unless this may be done; `admin` may do all."""
@@ -70,7 +73,7 @@ class Caller:
             raise NotPermitted("The key may not do that.", expected=scope, got=" ".join(sorted(self.scopes)) or "no scope")
 
 
-AT_HOME: Final = Caller(DEFAULT_TENANT, frozenset(SCOPES), None)
+AT_HOME: Final = Caller(DEFAULT_TENANT, frozenset(SCOPES), None, "this machine")
 
 
 async def known_key(keys: KeyStore, secret: str) -> KeyRow:
@@ -83,8 +86,13 @@ async def known_key(keys: KeyStore, secret: str) -> KeyRow:
     if row is None:
         raise Unauthenticated("The key is not known.", expected="a key of this service", got="another")
     if why_not := row.why_not:
-        raise Unauthenticated("The key cannot be used any more.", expected="a key that is valid", got=why_not)
+        raise key_ended(why_not)
     return row
+
+
+def key_ended(why_not: str) -> Unauthenticated:
+    """The refusal of a key that was one."""
+    return Unauthenticated("The key cannot be used any more.", expected="a key that is valid", got=why_not)
 
 
 async def _key(connection: HTTPConnection) -> KeyRow | None:
@@ -120,8 +128,8 @@ async def _caller(connection: HTTPConnection, key: KnownKey) -> AsyncIterator[Ca
         yield AT_HOME
         return
     rooms: ServiceRooms = connection.app.state.rooms
-    with rooms.quota.place(key.parent or key.id):
-        yield Caller(key.tenant, key.granted, key.id)
+    with rooms.quota.place(key.root):
+        yield Caller(key.tenant, key.granted, key.id, key.name)
 
 
 Known = Annotated[Caller, Depends(_caller)]

@@ -15,7 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.close_codes import CloseCode
-from service.problems import CrossOrigin, ForeignHost, ServiceError, internal_problem, problem_of, problem_response
+from service.problems import CrossOrigin, ForeignHost, MalformedRequest, ServiceError, internal_problem, problem_of, problem_response
 from service.settings import Settings
 from service.witness import SeenRequest, Witness
 
@@ -74,7 +74,7 @@ class Boundary:
 
         try:
             if refusal := self._refuse(method, headers):
-                response = problem_response(problem_of(refusal, instance=scope["path"], request_id=request_id))
+                response = problem_response(problem_of(refusal, instance=scope["path"], request_id=request_id), refusal.headers)
                 await response(scope, receive, send_with_headers)
             else:
                 await self._app(scope, receive, send_with_headers)
@@ -92,6 +92,9 @@ class Boundary:
             log.info("request", method=method, path=scope["path"], status=seen.status, ms=took, **seen.analysis)
 
     def _refuse(self, method: str, headers: Headers) -> ServiceError | None:
+        if "content-length" in headers and "transfer-encoding" in headers:
+            # A proxy that believes the other one would see other requests than we do (RFC 9112, section 6.3).
+            return MalformedRequest("The length of the body is said in two ways.", expected="one", got="a length, and chunks")
         host = headers.get("host", "")
         if self._hosts and _hostname(f"//{host}") not in self._hosts:
             return ForeignHost(

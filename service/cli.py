@@ -24,13 +24,16 @@ from service.cli_evaluate import evaluate_command
 from service.cli_export import export_command
 from service.cli_keys import keys_app
 from service.cli_output import INTERRUPTED, check_writable, write_file
+from service.cli_signing_key import signing_key_app
 from service.cli_train import train_app
+from service.cli_verify import verify_command
 from service.cli_watch import watch_command
 
 if TYPE_CHECKING:
-    from pipelines.analysis import Progress
+    from pipelines.analysis import Model, Progress
     from pipelines.media import Reader
     from pipelines.verdict import AnalysisReport
+    from service.schemas import AnalysisResult, Timeline
 
 CANNOT_JUDGE = 3
 
@@ -44,6 +47,8 @@ app = typer.Typer(
 )
 app.add_typer(train_app, name="train")
 app.add_typer(keys_app, name="keys")
+app.add_typer(signing_key_app, name="signing-key")
+app.command("verify")(verify_command)
 app.command("evaluate")(evaluate_command)
 app.command("export")(export_command)
 app.command("watch")(watch_command)
@@ -76,6 +81,7 @@ def detect(
     plot: Annotated[Path | None, typer.Option(help="Write a picture over media time (.png).")] = None,
     explain: Annotated[Path | None, typer.Option(help="Write a picture of why: the most suspicious face, moment by moment (.png).")] = None,
     report: Annotated[Path | None, typer.Option(help="Write one self-contained page (.html).")] = None,
+    pack: Annotated[Path | None, typer.Option(help="Write a signed evidence pack, of a file (.zip).")] = None,
     hz: Annotated[str, typer.Option(help="Looks for each second of media, or `all` for every frame.")] = "12",
     device: Device = "auto",
     weights: Annotated[Path | None, typer.Option(help="Another checkpoint than the shipped one.")] = None,
@@ -102,7 +108,9 @@ def detect(
             raise typer.BadParameter("--timeline ends in .csv or .json")
         if explain is not None and explain.suffix != ".png":
             raise typer.BadParameter(f"--explain ends in .png; got {explain}")
-        for path in (timeline, plot, explain, report):
+        if pack is not None and "://" in source:
+            raise typer.BadParameter("--pack takes a file: what a URL showed is kept nowhere")
+        for path in (timeline, plot, explain, report, pack):
             if path is not None:
                 check_writable(path)
         model = load_model(weights, device=device)
@@ -120,7 +128,8 @@ def detect(
                 on_progress=display.show,
                 cancelled=stopped.is_set,
             )
-        result, rows = AnalysisResult.from_report(found, sha256=_digest(source)), timeline_of(found)
+            credentials = None if "://" in source else sandbox.credentials(Path(source), found.media.container)
+        result, rows = AnalysisResult.from_report(found, sha256=_digest(source), credentials=credentials), timeline_of(found)
         if timeline is not None:
             write_file(timeline, (timeline_csv(rows) if timeline.suffix == ".csv" else rows.model_dump_json(indent=1)).encode())
         if plot is not None:
@@ -135,6 +144,8 @@ def detect(
             from service.report import crop_images, html_report
 
             write_file(report, html_report(result, rows, crop_images(found), Path(source).name).encode())
+        if pack is not None:
+            write_file(pack, _pack(Path(source), found, model, result, rows, hz=rate, triaged=triage))
         if as_json:
             typer.echo(result.model_dump_json())
         else:
@@ -153,6 +164,9 @@ def serve(
     data_dir: Annotated[Path | None, typer.Option(help="Where the database and the media live.")] = None,
 ) -> None:
     """Run the service and its dashboard."""
+    from service.allocator import share_arenas
+
+    share_arenas()
     from service.app import run
     from service.settings import read_settings
 
@@ -186,13 +200,20 @@ def _keep_fresh(name: str, document: dict[str, Any], *, check: bool) -> None:
 
 
 @app.command()
-def doctor() -> None:
-    """Say what this machine can do, and what is missing."""
-    from service.doctor import examine
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False) -> None:
+    """Say what this machine can do, what is missing, and what is unsafe in the service that the settings would start.
 
-    table, healthy = examine()
-    Console().print(table)
-    if not healthy:
+    Exit with 1 if anything is missing or unsafe.
+    """
+    from service.doctor import examine
+    from service.settings import read_settings
+
+    found = examine(read_settings())
+    if as_json:
+        typer.echo(json.dumps(found.as_json(), indent=2))
+    else:
+        Console().print(found.shown())
+    if not found.healthy:
         raise typer.Exit(1)
 
 
@@ -287,6 +308,27 @@ def _rate(text: str) -> float | None:
     if not 0 < rate <= 1000:
         raise typer.BadParameter(f"--hz takes a number above 0 or `all`; got {text}")
     return rate
+
+
+def _pack(
+    media: Path, found: AnalysisReport, model: Model, result: AnalysisResult, rows: Timeline, *, hz: float | None, triaged: bool
+) -> bytes:
+    from pipelines.media import Limits
+    from service.cli_signing_key import with_signing_keys
+    from service.database import now
+    from service.evidence_pack import Evidence, listed, pack_files, signed
+    from service.pack_container import packed
+    from service.pack_wire import MediaRecord
+    from service.recipe import config
+    from service.report import crop_images
+
+    judged_with = config(found, model, hz=hz, limits=Limits(), triaged=triaged)
+    name = media.name.encode("utf-8", "replace").decode()
+    sha256, size = result.media.sha256 or "", media.stat().st_size
+    record = MediaRecord(sha256=sha256, size_bytes=size, filename=name, source_url=None, file=None, facts=result.media)
+    evidence = Evidence(result, rows, crop_images(found), judged_with, record)
+    files, signer = pack_files(evidence), with_signing_keys(None, lambda keys: keys.signer())
+    return packed({**signed(evidence, listed(files), signer, now()), **files})
 
 
 def _digest(source: str) -> str | None:

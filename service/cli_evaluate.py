@@ -324,7 +324,7 @@ def _print(found: Evaluation, sweeps: list[dict[str, Any]], console: Console, ca
         console.print(f"{name:30} {_shown(value)}", highlight=False)
     console.print(f"{'calibration error by chance':30} {_number(found.calibration_error_by_chance)}", highlight=False)
     console.print(
-        f"threshold {calibrator.track_logit:.2f} log-odds, set for {float(calibrator.target_fpr):.0%} of real people", highlight=False
+        f"threshold {calibrator.shipped.track:.2f} log-odds, set for {float(calibrator.target_fpr):.0%} of real people", highlight=False
     )
     for sweep in sweeps:
         table = Table("condition", "level", "arm", "AUC", "drift", title=f"{sweep['sweep']} sweep")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 DataDir = Annotated[Path | None, typer.Option(help="As the service's (UNDERCURRENT_DATA_DIR).")]
-SCOPE_NAMES = "analyses:read, analyses:write, streams, feeds, reviews, admin"
+SCOPE_NAMES = "analyses:read, analyses:write, streams, feeds, webhooks, reviews, reviews:lead, admin"
 
 keys_app = typer.Typer(help="API keys: who may use the service, and for what.", no_args_is_help=True)
 
@@ -54,7 +54,8 @@ def revoke(
     key_id: Annotated[str, typer.Argument(help="The part between the first two underscores.", metavar="ID")], data_dir: DataDir = None
 ) -> None:
     """End a key, at once and for good."""
-    if not _with_keys(data_dir, lambda keys: keys.revoke(key_id)):
+    # Whoever can do this can make another.
+    if not _with_keys(data_dir, lambda keys: keys.revoke(key_id, last_admin=True)):
         raise typer.BadParameter(f"no key that could be used has the id {key_id}")
 
 

@@ -17,6 +17,7 @@ class CloseCode(IntEnum):
     DRAINING = 1012
     OVERLOADED = 1013
     BAD_MESSAGE = 4400
+    KEY_ENDED = 4401
     URL_REFUSED = 4403
     UNKNOWN_SESSION = 4404
     IDLE = 4408
@@ -46,6 +47,7 @@ MEANINGS: Final = {
     CloseCode.DRAINING: "The service stops; begin again elsewhere, or in a moment.",
     CloseCode.OVERLOADED: "There is no room; the `error` before says when to ask again.",
     CloseCode.BAD_MESSAGE: "A message could not be understood, or came when it may not.",
+    CloseCode.KEY_ENDED: "The key, or the session of a browser, was revoked or has expired; the stream cannot be gone on with.",
     CloseCode.URL_REFUSED: "The service may not connect to that URL.",
     CloseCode.UNKNOWN_SESSION: "There is no such session any more, or the token is not its own.",
     CloseCode.IDLE: "Nothing came for too long, or what was sent was not read.",
@@ -71,6 +73,7 @@ OF_SLUG: Final = {
     "source-silent": CloseCode.STALLED,
     "decoder-stalled": CloseCode.STALLED,
     "source-refused": CloseCode.UNREACHABLE,
+    "source-absent": CloseCode.UNREACHABLE,
     "stream-draining": CloseCode.DRAINING,
     "unknown-session": CloseCode.UNKNOWN_SESSION,
     "events-missed": CloseCode.UNKNOWN_SESSION,
@@ -81,6 +84,7 @@ OF_SLUG: Final = {
     "slow-reader": CloseCode.IDLE,
     "media-out-of-order": CloseCode.CONFLICT,
     "over-credit": CloseCode.OVER_CREDIT,
+    "unauthenticated": CloseCode.KEY_ENDED,
     "url-not-allowed": CloseCode.URL_REFUSED,
     "bad-media-message": CloseCode.BAD_MESSAGE,
     "bad-stream-message": CloseCode.BAD_MESSAGE,

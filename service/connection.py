@@ -6,14 +6,16 @@ SQLite in the data directory, or the PostgreSQL that `UNDERCURRENT_DATABASE_URL`
 from __future__ import annotations
 
 from importlib.resources import as_file, files
+from typing import Final
 
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import event
-from sqlalchemy.engine import URL, Connection, make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from psycopg.errors import IdleInTransactionSessionTimeout
+from sqlalchemy import create_engine, event
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
+from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -22,6 +24,24 @@ from service.settings import Settings, SettingsError
 
 MIGRATION_LOCK = 0x756E6465
 """PostgreSQL's name for the turn to migrate: of replicas that start together, one does and the others find it done."""
+
+
+CONNECT_S: Final = 3
+PATIENCE_S: Final = 5.0
+"""How long a statement waits for a SQLite that somebody else keeps locked."""
+PATIENCE: Final = {
+    "connect_timeout": str(CONNECT_S),
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "15000",
+}
+"""How soon a PostgreSQL counts as away that says nothing (libpq's names); the URL may say otherwise. Without them a host that vanished is
+waited for two minutes before a connection, and a quarter of an hour on one."""
+
+
+IDLE_S: Final = 60.0
+"""How long a replica that was paused in the middle of a transaction may keep others from the rows that it locks; DBOS has the same."""
 
 
 class DatabaseError(ServiceError):
@@ -56,7 +76,9 @@ def database_url(settings: Settings) -> URL:
 def jobs_url(settings: Settings) -> URL:
     """Where work is kept: a file of its own beside the rows, or a schema of its own in the same PostgreSQL. SettingsError as above."""
     url = database_url(settings)
-    return url if settings.database_url is not None else URL.create("sqlite", database=str(settings.data_dir / "jobs.db"))
+    if settings.database_url is None:
+        return URL.create("sqlite", database=str(settings.data_dir / "jobs.db"))
+    return url.update_query_dict(_patience(url))
 
 
 async def open_engine(url: URL) -> AsyncEngine:
@@ -68,9 +90,13 @@ async def open_engine(url: URL) -> AsyncEngine:
     sqlite = url.get_backend_name() == "sqlite"
     # The other end of a pooled connection may have restarted meanwhile; a file has no other end.
     # What goes into rows (a camera's password) is not for logs.
-    engine = create_async_engine(url, pool_pre_ping=not sqlite, hide_parameters=True)
+    connect_args = {} if sqlite else _patience(url)
+    engine = create_async_engine(url, pool_pre_ping=not sqlite, hide_parameters=True, connect_args=connect_args)
     if sqlite:
         event.listen(engine.sync_engine, "connect", _prepare)
+    else:
+        event.listen(engine.sync_engine, "connect", _be_let_go)
+        event.listen(engine.sync_engine, "handle_error", _as_absence, retval=True)
     where = url.render_as_string(hide_password=True)
     try:
         async with engine.begin() as connection:
@@ -84,9 +110,48 @@ async def open_engine(url: URL) -> AsyncEngine:
     return engine
 
 
-def _prepare(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
+def threaded_engine(url: URL, connections: int, *, changes: bool, patience_s: float = PATIENCE_S) -> Engine:
+    """Another way to the same SQLite file, for so many threads; without `changes` it takes none. Waits so long where it is locked."""
+    engine = create_engine(url.set(drivername="sqlite"), hide_parameters=True, pool_size=connections)
+    event.listen(engine, "connect", _prepare)
+    if not changes:
+        event.listen(engine, "connect", _hold_still)
+    if patience_s != PATIENCE_S:
+        event.listen(engine, "connect", lambda connection, _record: _set(connection, f"busy_timeout = {1000 * patience_s:.0f}"))
+    return engine
+
+
+def _patience(url: URL) -> dict[str, str]:
+    return {name: value for name, value in PATIENCE.items() if name not in url.query}
+
+
+def _be_let_go(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
+    connection.autocommit = True  # or it would be undone with the first transaction
     cursor = connection.cursor()
-    for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "busy_timeout = 5000", "foreign_keys = ON"):
+    cursor.execute(f"SET idle_in_transaction_session_timeout = {1000 * IDLE_S:.0f}")
+    cursor.close()
+    connection.autocommit = False
+
+
+def _as_absence(context: ExceptionContext) -> BaseException | None:
+    # psycopg counts it among its own faults; to whoever asks, the database was away.
+    cause = context.original_exception
+    if isinstance(cause, IdleInTransactionSessionTimeout):
+        return OperationalError(context.statement, context.parameters, cause, connection_invalidated=context.is_disconnect)
+    return None
+
+
+def _prepare(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
+    _set(connection, "journal_mode = WAL", "synchronous = NORMAL", f"busy_timeout = {1000 * PATIENCE_S:.0f}", "foreign_keys = ON")
+
+
+def _hold_still(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
+    _set(connection, "query_only = ON")
+
+
+def _set(connection: DBAPIConnection, *pragmas: str) -> None:
+    cursor = connection.cursor()
+    for pragma in pragmas:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

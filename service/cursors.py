@@ -1,12 +1,20 @@
-"""Keyset cursors: the id of the last row of a page comes in, a word for `?cursor=` goes out, and back. Used by every list under `/v1`."""
+"""Keyset cursors: the id of the last row of a page, or its place in another order, comes in, a word for `?cursor=` goes out, and back.
+
+Used by every list under `/v1`.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import json
+from collections.abc import Sequence
 from uuid import UUID
 
 from service.problems import BadCursor
+
+Key = str | int | float
+"""What rows are put in order by."""
 
 
 def write_cursor(row_id: str) -> str:
@@ -24,3 +32,30 @@ def read_cursor(cursor: str) -> str:
         return str(UUID(bytes=base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))))
     except (ValueError, binascii.Error) as error:
         raise BadCursor("The cursor is damaged.", expected="`next` of an earlier page, unchanged", got=cursor) from error
+
+
+def write_place(order: str, keys: Sequence[Key]) -> str:
+    """The cursor of the page after the row that stands at `keys` in the order of that name."""
+    return base64.urlsafe_b64encode(json.dumps([order, *keys]).encode()).decode().rstrip("=")
+
+
+def read_place(cursor: str, order: str, kinds: Sequence[type[Key]]) -> list[Key]:
+    """The keys that `cursor` was made of, of these kinds.
+
+    Raises:
+        BadCursor: it was made by nobody here, or for another order.
+    """
+    try:
+        named: object
+        keys: list[Key]
+        named, *keys = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        if named != order or [type(key) for key in keys] != list(kinds) or not all(_fits(key) for key in keys):
+            raise ValueError
+    except (ValueError, TypeError) as error:
+        raise BadCursor("The cursor is damaged.", expected="`next` of an earlier page of the same order, unchanged", got=cursor) from error
+    return keys
+
+
+def _fits(key: Key) -> bool:
+    """Whether both databases can compare a column with it."""
+    return "\0" not in key if isinstance(key, str) else -(2**31) < key < 2**31

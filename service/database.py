@@ -5,10 +5,9 @@ Result, timeline and crops are files (`storage.py`); a row says `succeeded` only
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
 
 from sqlalchemy import (
     BigInteger,
@@ -28,15 +27,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from pipelines.verdict import VerdictName
 from service.connection import open_engine
+from service.outages import AWAY, DatabaseUnavailable
 from service.problems import ServiceError
 from service.schemas import AnalysisStatus
+from service.settings import DEFAULT_TENANT as DEFAULT_TENANT
+from service.visits import Visits
 
-DEFAULT_TENANT: Final = "default"
-"""Whose everything is where nobody has keys."""
 ENDED: tuple[AnalysisStatus, ...] = ("succeeded", "failed", "cancelled")
 
 
@@ -61,6 +61,13 @@ class NameTaken(ServiceError):
     status = 500
 
 
+class InDoubt(DatabaseUnavailable):
+    """It may be kept: to ask again with the same Idempotency-Key tells."""
+
+    slug = "database-in-doubt"
+    title = "The database cannot be used now, and may have kept this"
+
+
 class Base(DeclarativeBase):
     pass
 
@@ -74,9 +81,11 @@ class AnalysisRow(Base):
         CheckConstraint("(verdict IS NOT NULL) = (status = 'succeeded')", name="verdict_if_succeeded"),
         UniqueConstraint("tenant", "idempotency_key", name="analyses_idempotency_key_of_tenant"),
         Index("analyses_by_tenant", "tenant", "id"),
+        Index("analyses_held_by_tenant", "tenant", "status", "size_bytes"),
         Index("analyses_by_status", "status", "id"),
         Index("analyses_by_verdict", "verdict", "id"),
         Index("analyses_by_media", "sha256", "recipe"),
+        Index("analyses_by_end", "tenant", "finished_at"),
     )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
@@ -86,6 +95,14 @@ class AnalysisRow(Base):
     verdict: Mapped[VerdictName | None] = mapped_column(String(16))
     sentence: Mapped[str | None]
     p: Mapped[float | None] = mapped_column(Double)
+    severity: Mapped[float | None] = mapped_column(Double)
+    """How soon a person should look at it (`severity.py`)."""
+    reach: Mapped[float | None] = mapped_column(Double)
+    """The highest threshold by which it would be called manipulated (`Verdict.reach`)."""
+    calibration_id: Mapped[str | None] = mapped_column(String(64))
+    """By which it is judged, once that has begun..."""
+    threshold_version: Mapped[int | None]
+    """...and by which threshold of its tenant (`threshold_rows.py`); 0 is the one that the weights came with."""
     external_id: Mapped[str | None] = mapped_column(String(200))
     filename: Mapped[str | None] = mapped_column(String(255))
     media_type: Mapped[str] = mapped_column(String(64))
@@ -138,9 +155,25 @@ class Backlog:
     oldest_queued_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What one tenant has here."""
+
+    unfinished: int
+    size_bytes: int
+    """Of media."""
+
+
 def now() -> datetime:
     """The wall clock, aware, for rows; never for media time."""
     return datetime.now(UTC)
+
+
+Told = Callable[[AsyncSession, AnalysisRow], Awaitable[None]]
+
+
+async def _nobody_is_told(_session: AsyncSession, _row: AnalysisRow) -> None:
+    """Where nothing but rows is wanted, as on the command line."""
 
 
 class Database:
@@ -149,6 +182,14 @@ class Database:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._sessions = async_sessionmaker(engine, expire_on_commit=False)
+        self._visits = Visits(engine)
+        self.read, self.glance, self.write = self._visits.read, self._visits.glance, self._visits.write
+        """For what is asked and written again and again, of another noun as well."""
+        self._tell_end: Told = _nobody_is_told
+
+    def when_ended(self, tell: Told) -> None:
+        """Have `tell` write down whom to tell of an analysis that ends: in that same transaction, so that neither is without the other."""
+        self._tell_end = tell
 
     @property
     def sessions(self) -> async_sessionmaker[AsyncSession]:
@@ -166,6 +207,7 @@ class Database:
 
     async def close(self) -> None:
         """Close every connection."""
+        await self._visits.close()
         await self._engine.dispose()
 
     async def ping(self) -> None:
@@ -176,28 +218,43 @@ class Database:
             await connection.exec_driver_sql("BEGIN IMMEDIATE" if sqlite else "SELECT pg_current_xact_id()")
             await connection.rollback()
 
-    async def add(self, row: AnalysisRow) -> None:
-        """Insert `row`; raises IntegrityError when its idempotency key is taken."""
-        async with self._sessions.begin() as session:
-            session.add(row)
+    async def add(self, row: AnalysisRow, *beside: Base) -> None:
+        """Insert `row`, and with it what stands `beside` it, both or neither.
+
+        Raises:
+            IntegrityError: its idempotency key is taken.
+            InDoubt: the database went away while it said that they are kept, so they may be.
+        """
+
+        def inserted(session: Session) -> None:
+            session.add_all((row, *beside))
+            session.flush()
+            try:
+                session.commit()
+            except AWAY as error:
+                raise InDoubt(
+                    "The database went away in the middle of an answer, so nobody knows whether this was kept.",
+                    expected="a database that answers",
+                    got=type(error).__name__,
+                ) from error
+
+        await self.write(inserted)
 
     async def get(self, analysis_id: str) -> AnalysisRow | None:
         """The row with this id."""
-        async with self._sessions() as session:
-            return await session.get(AnalysisRow, analysis_id)
+        return await self.glance(lambda session: session.get(AnalysisRow, analysis_id))
 
     async def by_idempotency_key(self, tenant: str, key: str) -> AnalysisRow | None:
         """The row that `tenant` created with this key."""
         query = select(AnalysisRow).where(AnalysisRow.tenant == tenant, AnalysisRow.idempotency_key == key)
-        async with self._sessions() as session:
-            return await session.scalar(query)
+        return await self.glance(lambda session: session.scalar(query))
 
-    async def finished(self, tenant: str, sha256: str, recipe: str) -> AnalysisRow | None:
+    async def finished(self, tenant: str, sha256: str, recipe: str, threshold_version: int) -> AnalysisRow | None:
         """The newest analysis of `tenant` of the same bytes that was judged in the same way."""
         same = select(AnalysisRow).where(AnalysisRow.sha256 == sha256, AnalysisRow.recipe == recipe)
-        same = same.where(AnalysisRow.tenant == tenant, AnalysisRow.status == "succeeded")
-        async with self._sessions() as session:
-            return await session.scalar(same.order_by(AnalysisRow.id.desc()).limit(1))
+        same = same.where(AnalysisRow.threshold_version == threshold_version)
+        same = same.where(AnalysisRow.tenant == tenant, AnalysisRow.status == "succeeded").order_by(AnalysisRow.id.desc()).limit(1)
+        return await self.read(lambda session: session.scalar(same))
 
     async def page(
         self,
@@ -223,27 +280,28 @@ class Database:
             query = query.where(
                 or_(AnalysisRow.filename.icontains(text, autoescape=True), AnalysisRow.external_id.icontains(text, autoescape=True))
             )
-        async with self._sessions() as session:
-            return (await session.scalars(query)).all()
+        # No index leads to a text, nor to both of the others.
+        find = self.read if text or (status and verdict) else self.glance
+        return await find(lambda session: session.scalars(query).all())
 
     async def ids(self) -> set[str]:
         """Every id."""
-        async with self._sessions() as session:
-            return set(await session.scalars(select(AnalysisRow.id)))
-
-    async def count(self, status: AnalysisStatus) -> int:
-        """How many rows have this status."""
-        async with self._sessions() as session:
-            return await session.scalar(select(func.count()).where(AnalysisRow.status == status)) or 0
+        return await self.read(lambda session: set(session.scalars(select(AnalysisRow.id))))
 
     async def backlog(self) -> Backlog:
         """What waits and what runs."""
         query = select(AnalysisRow.status, func.count(), func.min(AnalysisRow.created_at)).group_by(AnalysisRow.status)
-        async with self._sessions() as session:
-            rows = await session.execute(query.where(AnalysisRow.status.in_(("queued", "running"))))
+        query = query.where(AnalysisRow.status.in_(("queued", "running")))
+        rows = await self.read(lambda session: session.execute(query).all())
         found = {status: (count, oldest) for status, count, oldest in rows}
         queued, oldest = found.get("queued", (0, None))
         return Backlog(queued, found.get("running", (0, None))[0], oldest)
+
+    async def held(self, tenant: str) -> Held:
+        """What `tenant` has."""
+        query = select(AnalysisRow.status, func.count(), func.sum(AnalysisRow.size_bytes)).where(AnalysisRow.tenant == tenant)
+        rows = await self.read(lambda session: session.execute(query.group_by(AnalysisRow.status)).all())
+        return Held(sum(count for status, count, _ in rows if status not in ENDED), sum(int(size) for _, _, size in rows))
 
     async def begin(self, analysis_id: str, replica: str) -> AnalysisRow | None:
         """`replica` takes a row up that has not ended; the row as it is then, None if it has ended or was deleted."""
@@ -255,8 +313,7 @@ class Database:
             "attempts": AnalysisRow.attempts + 1,
             "version": AnalysisRow.version + 1,
         }
-        async with self._sessions.begin() as session:
-            return await session.scalar(take.values(values).returning(AnalysisRow))
+        return await self.write(lambda session: session.scalar(take.values(values).returning(AnalysisRow)))
 
     async def move(
         self,
@@ -275,7 +332,10 @@ class Database:
             change = change.where(AnalysisRow.replica == replica)
         change = change.values(status=target, progress=None, version=AnalysisRow.version + 1, **values)
         async with self._sessions.begin() as session:
-            return (await session.scalar(change.returning(AnalysisRow.id))) is not None
+            row = await session.scalar(change.returning(AnalysisRow))
+            if row is not None and row.ended:
+                await self._tell_end(session, row)
+            return row is not None
 
     async def note(self, analysis_id: str, replica: str, *, progress: str | None = None, further: bool = False) -> bool:
         """Write down how far a row is that `replica` works on, and whether it came further; False when it has ended or is another's."""
@@ -283,8 +343,7 @@ class Database:
         values: dict[str, object] = {"version": AnalysisRow.version + 1}
         values |= {} if progress is None else {"progress": progress}
         values |= {"attempts": 0} if further else {}
-        async with self._sessions.begin() as session:
-            return (await session.scalar(mine.values(values).returning(AnalysisRow.id))) is not None
+        return await self.write(lambda session: session.scalar(mine.values(values).returning(AnalysisRow.id))) is not None
 
     async def release(self, replica: str | None) -> int:
         """Put back what a replica (None: any) has under way; how many rows that were."""
@@ -292,20 +351,18 @@ class Database:
         if replica is not None:
             change = change.where(AnalysisRow.replica == replica)
         change = change.values(status="queued", started_at=None, progress=None, version=AnalysisRow.version + 1)
-        async with self._sessions.begin() as session:
-            return len((await session.scalars(change.returning(AnalysisRow.id))).all())
+        return await self.write(lambda session: len(session.scalars(change.returning(AnalysisRow.id)).all()))
 
-    async def unfinished(self) -> dict[str, int]:
-        """Every row that has not ended, oldest first, with its priority."""
-        query = select(AnalysisRow.id, AnalysisRow.priority).where(AnalysisRow.status.in_(("queued", "running"))).order_by(AnalysisRow.id)
-        async with self._sessions() as session:
-            return {analysis_id: priority for analysis_id, priority in await session.execute(query)}
+    async def unfinished(self) -> dict[str, tuple[str, int]]:
+        """Every row that has not ended, oldest first, with its tenant and its priority."""
+        query = select(AnalysisRow.id, AnalysisRow.tenant, AnalysisRow.priority).where(AnalysisRow.status.in_(("queued", "running")))
+        rows = await self.read(lambda session: session.execute(query.order_by(AnalysisRow.id)).all())
+        return {row_id: (tenant, priority) for row_id, tenant, priority in rows}
 
     async def ended_before(self, moment: datetime, limit: int) -> list[str]:
         """At most `limit` rows that ended before that."""
         query = select(AnalysisRow.id).where(AnalysisRow.finished_at < moment).order_by(AnalysisRow.id).limit(limit)
-        async with self._sessions() as session:
-            return list(await session.scalars(query))
+        return await self.read(lambda session: list(session.scalars(query)))
 
     async def beat(self, replica: str, seen_at: datetime | None) -> datetime:
         """`replica` lives. `seen_at`: what this gave it the last time.
@@ -314,33 +371,33 @@ class Database:
             NameTaken: somebody else has written under that name since.
         """
         moment = now()
-        async with self._sessions.begin() as session:
-            row = await session.get(ReplicaRow, replica)
+
+        def alive(session: Session) -> None:
+            row = session.get(ReplicaRow, replica)
             if row is None:
                 session.add(ReplicaRow(id=replica, started_at=moment, seen_at=moment))
             elif seen_at is not None and row.seen_at != seen_at:
                 raise NameTaken(f"Somebody else writes as the replica {replica!r}.", expected="a name of its own", got="another process's")
             else:
                 row.seen_at = moment
+
+        await self.write(alive)
         return moment
 
     async def replicas(self) -> dict[str, datetime]:
         """Every replica that has not left, with its last sign of life."""
-        async with self._sessions() as session:
-            return {name: seen_at for name, seen_at in await session.execute(select(ReplicaRow.id, ReplicaRow.seen_at))}
+        rows = await self.read(lambda session: session.execute(select(ReplicaRow.id, ReplicaRow.seen_at)).all())
+        return {name: seen_at for name, seen_at in rows}
 
     async def bury(self, replica: str, seen_at: datetime) -> bool:
         """Take charge of what a dead replica has left: whoever changes its last sign of life first. False: somebody else did."""
         change = update(ReplicaRow).where(ReplicaRow.id == replica, ReplicaRow.seen_at == seen_at).values(seen_at=now())
-        async with self._sessions.begin() as session:
-            return (await session.scalar(change.returning(ReplicaRow.id))) is not None
+        return await self.write(lambda session: session.scalar(change.returning(ReplicaRow.id))) is not None
 
     async def depart(self, replica: str) -> None:
         """Nothing is left of that replica."""
-        async with self._sessions.begin() as session:
-            await session.execute(delete(ReplicaRow).where(ReplicaRow.id == replica))
+        await self.write(lambda session: session.execute(delete(ReplicaRow).where(ReplicaRow.id == replica)))
 
     async def remove(self, analysis_id: str) -> None:
         """Delete a row; nothing happens when it is gone already."""
-        async with self._sessions.begin() as session:
-            await session.execute(delete(AnalysisRow).where(AnalysisRow.id == analysis_id))
+        await self.write(lambda session: session.execute(delete(AnalysisRow).where(AnalysisRow.id == analysis_id)))

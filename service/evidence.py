@@ -1,4 +1,4 @@
-"""Evidence: an analysis's id comes in; its timeline, media, crops, report and plot go out. The router under `/v1/analyses/{id}`."""
+"""Evidence: an analysis's id comes in; its timeline, media, crops, report, plot and pack go out. The router under `/v1/analyses/{id}`."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from urllib.parse import quote
 from fastapi import APIRouter, Header, Path, Query
 from fastapi.responses import HTMLResponse, Response
 
-from service.analyses import knows, tagged
 from service.database import AnalysisRow
+from service.etags import knows, tagged
+from service.packs import decisions_of, pack_response
 from service.plot import timeline_png
 from service.problems import documented
 from service.ranged import ranged
+from service.rendition_answer import RenditionMaking, rendition_answer
 from service.report import html_report
 from service.rooms import Existing, Judged, Rooms, ServiceRooms
-from service.schemas import AnalysisResult, Timeline
+from service.schemas import AnalysisResult, Timeline, TimelinePart
 from service.storage import Layer
+from service.timeline_part import Window, timeline_part
 
 router = APIRouter(prefix="/v1/analyses/{analysis_id}", tags=["evidence"])
 _STYLE = re.compile(r"<style[^>]*>(.*?)</style>", re.DOTALL)
@@ -34,7 +37,7 @@ _CACHED = {"Cache-Control": "private, max-age=86400"}
 
 @router.get(
     "/timeline",
-    response_model=Timeline,
+    response_model=TimelinePart,
     responses=documented(
         404,
         409,
@@ -47,13 +50,23 @@ async def get_timeline(
     row: Judged,
     rooms: Rooms,
     format: Annotated[Literal["json", "csv"], Query(description="How to write it.")] = "json",
+    from_s: Annotated[float | None, Query(alias="from", allow_inf_nan=False, description="Only from this second of the media on.")] = None,
+    to_s: Annotated[float | None, Query(alias="to", allow_inf_nan=False, description="Only up to this second of the media.")] = None,
+    points: Annotated[
+        int | None,
+        Query(ge=4, le=20_000, description="About so many rows of each face: those that a picture shows, no peak among them lost."),
+    ] = None,
     if_none_match: Annotated[str | None, Header(description="An ETag you have.")] = None,
 ) -> Response:
-    """Every face at every analysed moment: p, surprise, dt and, where it was not judged, why."""
-    body = await rooms.storage.read_timeline(row.id)
+    """Every face at every analysed moment, or those of a part: p, surprise, dt and, where it was not judged, why."""
+    window = Window(from_s, to_s, points)
+    if window.is_whole:
+        body = await rooms.storage.read_timeline(row.id)
+    else:
+        body = await asyncio.to_thread(timeline_part, await rooms.timelines.columns(row.id), window)
     if format == "json":
         return tagged(body, "application/json", if_none_match)
-    return tagged(timeline_csv(Timeline.model_validate_json(body)).encode(), "text/csv; charset=utf-8", if_none_match)
+    return tagged(timeline_csv(TimelinePart.model_validate_json(body)).encode(), "text/csv; charset=utf-8", if_none_match)
 
 
 @router.get(
@@ -61,11 +74,14 @@ async def get_timeline(
     response_class=Response,
     responses=documented(
         404,
+        413,
         416,
         422,
         503,
+        507,
         also={
             200: {"content": {"video/*": {"schema": {"type": "string", "contentMediaType": "video/*"}}}},
+            202: {"model": RenditionMaking, "description": "The rendition is being made; Retry-After says when to ask again."},
             206: {"description": "The range you asked for."},
             304: {"description": "Unchanged since that ETag."},
         },
@@ -74,11 +90,17 @@ async def get_timeline(
 async def get_media(
     row: Existing,
     rooms: Rooms,
+    rendition: Annotated[
+        Literal["h264"] | None,
+        Query(description="Its pictures as browsers play them, each at its own time: H.264 in MP4, at most 720 lines, no sound."),
+    ] = None,
     range_: Annotated[str | None, Header(alias="Range", description="`bytes=first-last`; one range.")] = None,
     if_range: Annotated[str | None, Header(description="The ETag that the range is of; else all bytes are sent.")] = None,
     if_none_match: Annotated[str | None, Header(description="An ETag you have.")] = None,
 ) -> Response:
-    """The bytes as they were uploaded; `Range` is honoured."""
+    """The bytes as they were uploaded, or a rendition of them, made when it is asked for first; `Range` is honoured."""
+    if rendition is not None:
+        return await rendition_answer(row, rooms, range_, if_range, if_none_match, _CACHED)
     name = row.filename or f"{row.id}.video"
     quoted = quote(name, safe="")
     headers = {
@@ -123,17 +145,31 @@ async def get_crop(
 
 @router.get(
     "/report",
-    response_class=HTMLResponse,
-    responses=documented(404, 409, 422, 503, also={200: {"content": {"text/html": {"schema": {"type": "string"}}}}}),
+    response_class=Response,
+    responses=documented(
+        404,
+        409,
+        422,
+        503,
+        also={200: {"content": {"text/html": {"schema": {"type": "string"}}, "application/zip": {"schema": {"type": "string"}}}}},
+    ),
 )
-async def get_report(row: Judged, rooms: Rooms) -> HTMLResponse:
-    """One self-contained page with the verdict and its evidence, to keep or to print."""
+async def get_report(
+    row: Judged,
+    rooms: Rooms,
+    format: Annotated[Literal["html", "zip"], Query(description="`html`: one page; `zip`: the signed evidence pack around it.")] = "html",
+    media: Annotated[bool, Query(description="Whether the evidence pack is to hold the media itself.")] = False,
+) -> Response:
+    """One self-contained page with the verdict and its evidence, to keep or print; or all its evidence, signed: `undercurrent verify`."""
+    if format == "zip":
+        return await pack_response(row, rooms, with_media=media)
     result, timeline = await _read(row, rooms)
     crops = await rooms.storage.read_crops(row.id, result)
-    page = await asyncio.to_thread(html_report, result, timeline, crops, row.filename or row.id)
+    decisions = await decisions_of(row, rooms)
+    page = await asyncio.to_thread(html_report, result, timeline, crops, row.filename or row.id, decisions=decisions)
     styles = " ".join(f"'sha256-{_digest(style)}'" for style in _STYLE.findall(page)) or "'none'"
     policy = f"default-src 'none'; img-src data:; style-src {styles}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    return HTMLResponse(page, headers={"Content-Security-Policy": policy, **_CACHED})
+    return HTMLResponse(page, headers={"Content-Security-Policy": policy, "Cache-Control": "private, no-cache"})
 
 
 @router.get("/plot", response_class=Response, responses=documented(404, 409, 422, 503, also={200: {"content": {"image/png": {}}}}))

@@ -109,10 +109,15 @@ class Album:
 
     def still(self, pts: int, track: int) -> Still | None:
         """The face of `track` as it was looked at then; None if that is gone."""
+        picture = self.at(pts)
         with self._lock:
-            picture = next((one for one in reversed(self._pictures) if one.pts == pts), None)
             box = self._faces.get(pts, {}).get(track)
         return None if picture is None or box is None else Still(picture, box)
+
+    def at(self, pts: int) -> Picture | None:
+        """The picture of that time; None if it is gone."""
+        with self._lock:
+            return next((one for one in reversed(self._pictures) if one.pts == pts), None)
 
     def between(self, first: Fraction, last: Fraction) -> list[Picture]:
         """What is kept from one time to another, both included."""

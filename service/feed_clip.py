@@ -1,4 +1,4 @@
-"""An evidence clip: pictures of an album come in, an mp4 that shows each at its time goes out. Asked by `feed_alerts.py`, in a thread."""
+"""An evidence clip: pictures of an album come in, an mp4 that shows each at its time goes out. Asked by `alert_notes.py`, in a thread."""
 
 from __future__ import annotations
 

@@ -18,9 +18,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from pipelines.engine import Engines
 from service.feed_rows import FeedRows
 from service.feed_store import FeedStore
+from service.feed_wall import Wall
 from service.feed_watch import FeedWatch
 from service.feed_wire import FeedState
 from service.live_source import Cameras
+from service.outages import report
 from service.picture_source import OpenCamera
 from service.problems import ServiceError
 from service.settings import Settings
@@ -48,34 +50,51 @@ class Feeds:
         self._open: OpenCamera | None = None if cameras is None else partial(cameras.open, forever=True)
         self._owner = uuid4().hex
         self._watches: dict[str, FeedWatch] = {}
+        self._walls: dict[str, Wall] = {}
+        """By tenant."""
         self._turn = asyncio.Lock()
-        self._past_alerts = 0
+        self._past_alerts = self._past_notes_lost = 0
         self._closed = False
-        self._looking: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Remove what no feed knows, take up what is registered, and go on looking."""
         try:
-            orphans = await asyncio.to_thread(self.store.remove_orphans, [row.id for row in await self.rows.all()])
+            kept = await asyncio.to_thread(self.store.kept)
+            orphans = await asyncio.to_thread(self.store.remove_orphans, kept, [row.id for row in await self.rows.all()])
         except ServiceError as error:
             log.error("orphans_not_removed", problem=error.slug)
         else:
             if orphans:
                 log.info("orphans_removed", feeds=orphans)
         await self.look()
-        self._looking = asyncio.create_task(self._look_again(), name="feeds")
+        self._tasks = [asyncio.create_task(self._look_again(), name="feeds"), asyncio.create_task(self._renew_again(), name="feed-leases")]
 
     async def close(self) -> None:
         """Stop every watch and let its watchers go; nothing of them is left. May be called twice."""
         self._closed = True
-        if self._looking is not None:
-            self._looking.cancel()
+        if self._tasks:
+            self._tasks[0].cancel()
         async with self._turn:
             await asyncio.gather(*(self._let_go(feed_id) for feed_id in list(self._watches)))
+        for wall in self._walls.values():
+            wall.close()
+        # What takes long to stop is held meanwhile.
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def get(self, feed_id: str) -> FeedWatch | None:
         """The watch of a feed; None if it is not this process's."""
         return self._watches.get(feed_id)
+
+    def wall(self, tenant: str) -> Wall:
+        """All feeds of a tenant that are this process's, side by side."""
+        if tenant not in self._walls:
+            self._walls[tenant] = wall = Wall()
+            if self._closed:
+                wall.close()
+        return self._walls[tenant]
 
     @property
     def states(self) -> Counter[FeedState]:
@@ -86,6 +105,11 @@ class Feeds:
     def alerts(self) -> int:
         """That began here, those of deleted feeds too."""
         return self._past_alerts + sum(watch.alerts for watch in self._watches.values())
+
+    @property
+    def alert_notes_lost(self) -> int:
+        """What there was to tell of alerts, and could not be kept: no room, no database in time, no store."""
+        return self._past_notes_lost + sum(watch.alert_notes_lost for watch in self._watches.values())
 
     async def check(self, url: str) -> None:
         """Make sure that `url` may be watched.
@@ -102,29 +126,35 @@ class Feeds:
                 return
             rows = {row.id: row for row in await self.rows.all()}
             for feed_id in self._watches.keys() - rows.keys():
-                self._watches[feed_id].discard()
-                await self._let_go(feed_id)
                 await self._forget(feed_id)
             for feed_id in rows:
                 try:
                     await self._look_at(feed_id)
-                except Exception:  # one feed's fault is not that of all others, which only this keeps alive
-                    log.exception("feed_not_looked_at", feed=feed_id)
+                except Exception as error:  # one feed's fault is not that of all others, which only this keeps alive
+                    report("feed_not_looked_at", error, feed=feed_id)
 
     async def _look_at(self, feed_id: str) -> None:
         watch = self._watches.get(feed_id)
         if watch is None:
             if (row := await self.rows.take(feed_id, self._owner)) is not None:
-                self._watches[feed_id] = watch = FeedWatch(row, self.rows, self.store, self._settings, self._engines, self._opener)
+                tell = partial(self.wall(row.tenant).put, feed_id)
+                watch = FeedWatch(row, self.rows, self.store, self._settings, self._engines, self._opener, tell)
+                self._watches[feed_id] = watch
                 await self.rows.renew(feed_id, self._owner, watch.ring.seq)
                 watch.start()
         elif (row := await self.rows.renew(feed_id, self._owner, watch.ring.seq)) is None:
-            await self._let_go(feed_id)
+            # Another replica's by now; or deleted, since this look at the rows began.
+            if await self.rows.get(feed_id) is None:
+                await self._forget(feed_id)
+            else:
+                await self._let_go(feed_id)
         elif row.version != watch.row.version:
             await watch.change(row)
 
     async def _forget(self, feed_id: str) -> None:
-        """Whatever a deleted feed has left; what cannot be removed now is an orphan at the next start."""
+        """A feed was deleted: let it go, with whatever it has left; what cannot be removed now is an orphan at the next start."""
+        self._watches[feed_id].discard()
+        await self._let_go(feed_id)
         try:
             await asyncio.to_thread(self.store.remove, feed_id)
         except ServiceError as error:
@@ -132,22 +162,33 @@ class Feeds:
 
     async def _let_go(self, feed_id: str) -> None:
         watch = self._watches[feed_id]
-        await watch.stop()
-        watch.ring.close()
+        await watch.close()
+        self.wall(watch.row.tenant).forget(feed_id)
         del self._watches[feed_id]
         self._past_alerts += watch.alerts
+        self._past_notes_lost += watch.alert_notes_lost
         try:
             await self.rows.release(feed_id, self._owner, watch.ring.seq)
-        except SQLAlchemyError:
-            log.exception("feed_not_released", feed=feed_id)
+        except SQLAlchemyError as error:
+            report("feed_not_released", error, feed=feed_id)
 
     async def _look_again(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
             try:
                 await self.look()
-            except SQLAlchemyError:
-                log.exception("feeds_not_looked_at", retry_s=LOOK_S)
+            except SQLAlchemyError as error:
+                report("feeds_not_looked_at", error, retry_s=LOOK_S)
+
+    async def _renew_again(self) -> None:
+        """Say that this process lives, whatever a look waits for: evidence to be removed, a watch to end."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            try:
+                for feed_id, watch in list(self._watches.items()):
+                    await self.rows.renew(feed_id, self._owner, watch.ring.seq)
+            except SQLAlchemyError as error:
+                report("feeds_not_renewed", error, retry_s=LOOK_S)
 
     @property
     def _opener(self) -> OpenCamera:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,6 +31,10 @@ class Told:
     data: str
 
 
+def _nobody_else(_event: Event) -> None:
+    """Where a ring stands alone."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Kept:
     event: Event
@@ -48,9 +52,11 @@ class FeedRing:
 
     Args:
         seq: the last number that was used; events up to it cannot be had here.
+        tell: hears every event with its number as well; the wall of all feeds.
     """
 
-    def __init__(self, seq: int) -> None:
+    def __init__(self, seq: int, tell: Callable[[Event], None] = _nobody_else) -> None:
+        self._tell = tell
         self.seq = seq
         """Number of the newest event."""
         self._gone = seq
@@ -81,6 +87,7 @@ class FeedRing:
                 self._lasting.append(kept)
                 if len(self._lasting) > LASTING:
                     self._gone = self._lasting.popleft().seq
+        self._tell(event)
         self._wake()
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ A feed's row is also its lease: of several replicas one watches it, and says so 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
 from pipelines.alert_rule import EndCause
@@ -95,16 +96,28 @@ class AlertRow(Base):
     clip_first_pts: Mapped[int | None] = mapped_column(BigInteger)
     clip_last_pts: Mapped[int | None] = mapped_column(BigInteger)
 
+    def copy(self) -> AlertRow:
+        """Another row with the same values, of no session."""
+        return AlertRow(**_values(self))
+
+
+Told = Callable[[AsyncSession, AlertRow], Awaitable[None]]
+
+
+async def _nobody_is_told(_session: AsyncSession, _alert: AlertRow) -> None:
+    """Where nothing but rows is wanted."""
+
 
 class FeedRows:
     """Every statement about feeds, each in a transaction of its own.
 
     Args:
         alone: nobody else can use this database, so that what somebody holds is held by the dead.
+        tell: writes down whom to tell of an alert that begins or ends, once each, in that same transaction.
     """
 
-    def __init__(self, database: Database, *, alone: bool) -> None:
-        self._sessions, self._alone = database.sessions, alone
+    def __init__(self, database: Database, *, alone: bool, tell: Told = _nobody_is_told) -> None:
+        self._sessions, self._alone, self._tell = database.sessions, alone, tell
 
     async def add(self, row: FeedRow) -> None:
         """Insert `row`; raises IntegrityError when its idempotency key is taken."""
@@ -132,10 +145,11 @@ class FeedRows:
         async with self._sessions() as session:
             return (await session.scalars(select(FeedRow).order_by(FeedRow.id))).all()
 
-    async def count(self) -> int:
-        """How many there are."""
+    async def count(self, tenant: str | None = None) -> int:
+        """How many there are, of `tenant` or of all."""
+        query = select(func.count()).select_from(FeedRow)
         async with self._sessions() as session:
-            return await session.scalar(select(func.count()).select_from(FeedRow)) or 0
+            return await session.scalar(query if tenant is None else query.where(FeedRow.tenant == tenant)) or 0
 
     async def change(self, feed_id: str, values: Mapping[str, Any]) -> FeedRow | None:
         """Give a feed other values; None if it is gone."""
@@ -160,7 +174,8 @@ class FeedRows:
             row = await session.scalar((take if self._alone else take.where(free)).returning(FeedRow))
             if row is not None:
                 left_open = update(AlertRow).where(AlertRow.feed_id == feed_id, AlertRow.ended_at.is_(None))
-                await session.execute(left_open.values(cause="stopped", ended_at=now()))
+                for alert in (await session.scalars(left_open.values(cause="stopped", ended_at=now()).returning(AlertRow))).all():
+                    await self._tell(session, alert)
             return row
 
     async def renew(self, feed_id: str, owner: str, event_seq: int) -> FeedRow | None:
@@ -177,18 +192,34 @@ class FeedRows:
             await session.execute(update(FeedRow).where(FeedRow.id == feed_id, FeedRow.owner == owner).values(values))
 
     async def add_alert(self, alert: AlertRow) -> int:
-        """An alert of `feed_id` began: its number; 0 if the feed is gone."""
-        number = update(FeedRow).where(FeedRow.id == alert.feed_id).values(alerts=FeedRow.alerts + 1).returning(FeedRow.alerts)
+        """An alert of `feed_id` began: its number; 0 if the feed is gone.
+
+        May be called again when the answer got lost: an alert is one of a session, a track and a beginning.
+        """
+        feed = update(FeedRow).where(FeedRow.id == alert.feed_id)
+        same = select(AlertRow.n).where(AlertRow.feed_id == alert.feed_id, AlertRow.session_id == alert.session_id)
+        same = same.where(AlertRow.track == alert.track, AlertRow.began_pts == alert.began_pts)
         async with self._sessions.begin() as session:
-            n = await session.scalar(number)
-            if n is not None:
-                await session.execute(insert(AlertRow).values(_values(alert) | {"n": n}))
-            return n or 0
+            # Written first, so that it is held: whatever an earlier attempt left under way is over by then, and seen.
+            before = await session.scalar(feed.values(alerts=FeedRow.alerts).returning(FeedRow.alerts))
+            if before is None:
+                return 0
+            if (n := await session.scalar(same)) is None:
+                n = before + 1
+                await session.execute(feed.values(alerts=n))
+                begun = await session.scalars(insert(AlertRow).values(_values(alert) | {"n": n}).returning(AlertRow))
+                await self._tell(session, begun.one())
+            return n
 
     async def change_alert(self, alert: AlertRow) -> bool:
         """An alert went on, or ended; False when it was forgotten meanwhile."""
         change = update(AlertRow).where(AlertRow.feed_id == alert.feed_id, AlertRow.n == alert.n).values(_values(alert))
         async with self._sessions.begin() as session:
+            if alert.cause is not None:
+                ended = await session.scalar(change.where(AlertRow.ended_at.is_(None)).returning(AlertRow))
+                if ended is not None:
+                    await self._tell(session, ended)
+                    return True
             return (await session.scalar(change.returning(AlertRow.n))) is not None
 
     async def forget_alerts(self, feed_id: str, most: int, most_bytes: int) -> list[int]:
@@ -214,6 +245,13 @@ class FeedRows:
         query = select(AlertRow).where(AlertRow.feed_id == feed_id).order_by(AlertRow.n.desc()).limit(limit)
         async with self._sessions() as session:
             return (await session.scalars(query if before is None else query.where(AlertRow.n < before))).all()
+
+    async def newest_alerts(self, tenant: str, limit: int) -> Sequence[AlertRow]:
+        """At most `limit` alerts of all feeds of `tenant`, the last that was told first."""
+        query = select(AlertRow).join(FeedRow, FeedRow.id == AlertRow.feed_id).where(FeedRow.tenant == tenant)
+        newest = query.order_by(AlertRow.told_at.desc(), AlertRow.feed_id, AlertRow.n.desc()).limit(limit)
+        async with self._sessions() as session:
+            return (await session.scalars(newest)).all()
 
 
 def _values(row: AlertRow) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Evidence of alerts: a still and a clip of each come in, are kept, and go out. Written by `feed_alerts.py`, read by `alerts.py`.
+"""Evidence of alerts: a still and a clip of each come in, are kept, and go out. Written by `alert_notes.py`, read by `alerts.py`.
 
 <feed id>/<n>.jpg       the still
 <feed id>/<n>.mp4       the clip
@@ -63,9 +63,16 @@ class FeedStore:
         """Remove everything of one feed; StoreUnavailable as above."""
         self._objects.remove_group(feed_id)
 
-    def remove_orphans(self, known: Iterable[str]) -> list[str]:
-        """Remove whatever no row knows: a row comes first and goes first. Returns the feeds; StoreUnavailable as above."""
-        orphans = sorted(set(self._objects.groups()) - set(known))
+    def kept(self) -> list[str]:
+        """The feeds of which there is anything; StoreUnavailable as above."""
+        return self._objects.groups()
+
+    def remove_orphans(self, kept: Iterable[str], known: Iterable[str]) -> list[str]:
+        """Of what there was before the rows were read, remove what none knows: a row comes first and goes first.
+
+        Returns the feeds; StoreUnavailable as above.
+        """
+        orphans = sorted(set(kept) - set(known))
         for feed_id in orphans:
             self.remove(feed_id)
         return orphans

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
 from contextvars import Context
 from dataclasses import dataclass, field
@@ -16,11 +17,12 @@ from datetime import datetime
 import structlog
 
 from models.errors import Refusal
+from pipelines.alert_rule import AlertRule
 from pipelines.engine import Engines
 from pipelines.errors import Overloaded, SourceError, SourceRefused, SourceUnreachable
 from service.backoff import full_jitter
 from service.database import now
-from service.feed_album import Tapped
+from service.feed_album import Picture, Tapped
 from service.feed_alerts import FeedAlerts, alert_rule
 from service.feed_ring import FeedRing
 from service.feed_rows import FeedRow, FeedRows
@@ -58,19 +60,29 @@ class FeedWatch:
         settings: the operator's.
         engines: where there may be a seat.
         open_camera: makes a source that never gives up.
+        tell: hears every event of the ring as well.
     """
 
     def __init__(
-        self, row: FeedRow, rows: FeedRows, store: FeedStore, settings: Settings, engines: Engines, open_camera: OpenCamera
+        self,
+        row: FeedRow,
+        rows: FeedRows,
+        store: FeedStore,
+        settings: Settings,
+        engines: Engines,
+        open_camera: OpenCamera,
+        tell: Callable[[Event], None],
     ) -> None:
         self.row = row
         self._settings, self._engines, self._open_camera = settings, engines, open_camera
-        self.ring = FeedRing(row.event_seq)
+        self.ring = FeedRing(row.event_seq, tell)
         self._state = FeedStateEvent(session_id=None, state="waiting", since=now())
         self._totals = _Totals()
         self._session: Session | None = None
         self._alerts = FeedAlerts(row.id, rows, store, settings.feeds, self.ring.put)
         self._score: LastScore | None = None
+        self._look: ScoreEvent | None = None
+        """The newest of this session."""
         self._stats: Stats | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -86,8 +98,14 @@ class FeedWatch:
                 self._task.cancel()
             await asyncio.wait([self._task])
 
+    async def close(self) -> None:
+        """Stop for good: returns when all that happened is told as well, or given up."""
+        await self.stop()
+        await self._alerts.close()
+        self.ring.close()
+
     def discard(self) -> None:
-        """The feed was deleted: spend nothing on evidence when it stops."""
+        """The feed was deleted: nobody wants to know what is not told yet."""
         self._alerts.discard()
 
     async def change(self, row: FeedRow) -> None:
@@ -99,7 +117,7 @@ class FeedWatch:
             await self.stop()
             self.start()
         elif ruled and self._session is not None:
-            await self._alerts.stop()
+            self._alerts.stop()
             self._begin_alerts()
 
     @property
@@ -123,6 +141,17 @@ class FeedWatch:
         return self._alerts.told
 
     @property
+    def seen(self) -> tuple[Picture, ScoreEvent] | None:
+        """The newest picture that was looked at, and the look; None before the first of a session, and where none are kept."""
+        picture = None if self._look is None else self._alerts.album.at(self._look.at.pts)
+        return None if picture is None or self._look is None else (picture, self._look)
+
+    @property
+    def alert_notes_lost(self) -> int:
+        """Of what there was to tell of them."""
+        return self._alerts.lost
+
+    @property
     def live(self) -> FeedLive:
         """What is known of it."""
         state, totals, stats = self._state, self._totals, self._stats
@@ -133,6 +162,7 @@ class FeedWatch:
             problem=state.problem,
             media=state.media,
             session_id=None if self._session is None else self._session.id,
+            threshold=self._rule(self._engines.model.calibrator.shipped.p).threshold,
             hz=None if stats is None else min(stats.hz, self.hz),
             latency_p95_s=None if stats is None else stats.latency_p95_s,
             last_score=self._score,
@@ -200,30 +230,36 @@ class FeedWatch:
             source = await asyncio.to_thread(self._open_camera, self.row.url, lambda: min(hz, live.hz))
             failed.pop_all()
         session.attach()
-        self._alerts.album.clear()
         life = asyncio.create_task(session.begin(Tapped(source, self._alerts.album), None), name=f"stream-{session.id}")
+        life.add_done_callback(lambda _: session.news.set())
         self._session = session
         self._begin_alerts()
         self._totals.sessions += 1
         try:
-            await self._hear(session)
+            await self._hear(session, life)
         finally:
             session.abort("stopped", None)
             await asyncio.wait([life])
-            await self._alerts.stop()
-            self._session = self._stats = None
+            self._alerts.stop()
+            self._session = self._stats = self._look = None
+            # Whoever pauses a camera does not want to be looked at.
+            self._alerts.album.clear()
         return session.error
 
-    async def _hear(self, session: Session) -> None:
+    async def _hear(self, session: Session, life: asyncio.Task[None]) -> None:
+        """Take its events up to its end; raises what a session died of that could not tell one."""
         while True:
             session.news.clear()
             while (event := session.next_event()) is not None:
                 if isinstance(event, End):
                     return
-                await self._take(event)
+                self._take(event)
+            if life.done():
+                life.result()
+                return
             await session.news.wait()
 
-    async def _take(self, event: Event) -> None:
+    def _take(self, event: Event) -> None:
         """Tell of an event of the session, and do what it asks for."""
         totals = self._totals
         match event:
@@ -240,14 +276,15 @@ class FeedWatch:
             case ScoreEvent():
                 totals.looks += event.stands_for
                 totals.judged += event.p is not None
+                self._look = event
                 self._score = LastScore(at=event.at, told_at=now(), p=event.p, faces=len(event.faces), latency_s=event.latency_s)
                 self.ring.put(event)
-                await self._alerts.saw(event)
+                self._alerts.saw(event)
             case GapEvent():
                 totals.gaps += 1
                 totals.gap_s += event.seconds
                 self.ring.put(event)
-                await self._alerts.missed(event)
+                self._alerts.missed(event)
             case DropEvent():
                 totals.drops[event.cause] += event.n
                 self.ring.put(event)
@@ -287,7 +324,10 @@ class FeedWatch:
     def _begin_alerts(self) -> None:
         """Nothing of a session that has ended meanwhile."""
         if (session := self._session) is not None:
-            self._alerts.begin(session.id, alert_rule(AlertRuleIn.model_validate_json(self.row.rule), session.threshold))
+            self._alerts.begin(session.id, self._rule(session.threshold))
+
+    def _rule(self, model_threshold: float) -> AlertRule:
+        return alert_rule(AlertRuleIn.model_validate_json(self.row.rule), model_threshold)
 
     @property
     def _path(self) -> str:

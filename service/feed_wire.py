@@ -99,6 +99,7 @@ class FeedLive(Wire):
     problem: Problem | None = Field(description="Why it failed.")
     media: StreamMedia | None
     session_id: str | None
+    threshold: float = Field(description="From which on a face counts: the rule's, or the model's own.")
     hz: float | None = Field(description="Looks a second that it gets now.")
     latency_p95_s: float | None = Field(description="From a picture's arrival to its score, of the last two seconds.")
     last_score: LastScore | None
@@ -145,6 +146,7 @@ class ClipOut(Wire):
 class AlertOut(Wire):
     """A face that stayed at or above the threshold."""
 
+    feed_id: str
     n: int | None = Field(description="From 1 on within its feed; null for one that could not be kept.")
     state: Literal["open", "ended"]
     session_id: str = Field(description="Media time is that of this session.")
@@ -159,6 +161,12 @@ class AlertOut(Wire):
     ended_at: datetime | None
     clip: ClipOut | None = Field(description="Null until some seconds after the alert has begun or ended, and where it could not be kept.")
     links: dict[str, str] = Field(description="`still`: the picture of the peak with its face; `clip`. Only what there is.")
+
+
+class NewestAlerts(Wire):
+    """The newest alerts of all feeds; each feed's own list has the older ones."""
+
+    items: list[AlertOut]
 
 
 class AlertPage(Wire):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
 from typing import Annotated
 from urllib.parse import urlencode
@@ -20,6 +20,7 @@ from service.feed_rows import FeedRow
 from service.feed_watch import FeedWatch
 from service.feed_wire import AlertRuleIn, FeedChange, FeedOut, FeedPage, NewFeed
 from service.ids import new_id
+from service.key_watch import until_key_ends
 from service.problems import FeedElsewhere, IdempotencyKeyReused, TooManyFeeds, UnknownFeed, documented
 from service.rooms import Rooms, ServiceRooms
 from service.url_policy import shown
@@ -37,7 +38,7 @@ async def _existing(feed_id: UUID, rooms: Rooms, caller: Known) -> FeedRow:
 Existing = Annotated[FeedRow, Depends(_existing)]
 
 
-def _watched(row: Existing, rooms: Rooms) -> FeedWatch:
+async def _watched(row: Existing, rooms: Rooms) -> FeedWatch:
     watch = rooms.feeds.get(row.id)
     if watch is None:
         raise FeedElsewhere("The feed is watched elsewhere.", expected="the replica that watches it", got="another")
@@ -73,6 +74,9 @@ async def create_feed(
     most = rooms.settings.feeds.max_feeds
     if await rows.count() >= most:
         raise TooManyFeeds("There is no room for another feed.", expected=f"at most {most} (UNDERCURRENT_FEEDS__MAX_FEEDS)", got="one more")
+    if (own := rooms.settings.tenants.max_feeds) is not None and await rows.count(caller.tenant) >= own:
+        setting = "UNDERCURRENT_TENANTS__MAX_FEEDS"
+        raise TooManyFeeds("The tenant may have no other feed.", expected=f"at most {own} ({setting})", got="one more")
     row = FeedRow(
         id=new_id(),
         tenant=caller.tenant,
@@ -147,17 +151,27 @@ async def delete_feed(row: Existing, rooms: Rooms, caller: Known) -> None:
 @router.get("/{feed_id}/events", response_class=EventSourceResponse, responses=documented(404, 409, 422))
 async def follow_feed(
     watch: Watched,
+    rooms: Rooms,
+    caller: Known,
     last_event_id: Annotated[str | None, Header(description="Go on after this event, as far as events are kept.")] = None,
 ) -> AsyncIterator[ServerSentEvent]:
-    """Server-sent events for as many watchers as like: `state`, `score`, `face`, `gap`, `drop`, `stats`, `alert`, `missed`.
+    """Server-sent events for as many watchers as like: `state`, `score`, `face`, `gap`, `drop`, `stats`, `alert`, `missed`, `error`.
 
     The first is the present state. Who reads slowly gets the newest score, and for how many it stands; of all others nothing is left out,
-    and `missed` says so should they be gone. Numbers (`id`, `event_seq`) go on over restarts.
+    and `missed` says so should they be gone. Numbers (`id`, `event_seq`) go on over restarts. `error` has no number; its problem
+    `unauthenticated` says that the key has ended, and nothing follows it.
     """
     last: int | None = None
     with suppress(ValueError):
         last = int(last_event_id or "")
-    async with aclosing(watch.ring.follow(last if last is not None and last >= 0 else None)) as events:
+    followed = _followed(watch, last if last is not None and last >= 0 else None)
+    async with aclosing(until_key_ends(followed, rooms.keys, caller.key_id)) as events:
+        async for event in events:
+            yield event
+
+
+async def _followed(watch: FeedWatch, last: int | None) -> AsyncGenerator[ServerSentEvent]:
+    async with aclosing(watch.ring.follow(last)) as events:
         async for told in events:
             yield ServerSentEvent(event=told.kind, raw_data=told.data, id=str(told.seq))
 
@@ -201,5 +215,6 @@ def _unknown(feed_id: str) -> UnknownFeed:
 def link_next(request: Request, response: Response, following: str | None) -> None:
     """Name the next page of a list in its headers (RFC 8288); `following` is its cursor."""
     if following is not None:
-        query = urlencode({**request.query_params, "cursor": following})
+        asked = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
+        query = urlencode([*asked, ("cursor", following)])
         response.headers["Link"] = f'<{request.url.path}?{query}>; rel="next"'

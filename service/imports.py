@@ -1,12 +1,10 @@
 """Media from a URL: an http(s) URL comes in, its bytes go out as they come, or the reason why not. Used by `admission.py`.
 
-The host is looked up once, held to `url_policy.py`, and connected to at the address that was found, under its own name (TLS, Host). A
-redirect begins again with all of that. FFmpeg never fetches: what is judged is a file of ours.
+Asked for through `web_client.py`, with which each redirect begins again. FFmpeg never fetches: what is judged is a file of ours.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -16,23 +14,16 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import httpx
 
-from pipelines.errors import SourceUnreachable, UnsupportedMedia, UrlNotAllowed
-from service import __version__
+from pipelines.errors import UrlNotAllowed
 from service.intake import check_announced, paced
 from service.problems import ImportFailed, ImportTooSlow
 from service.settings import Settings
 from service.storage import Storage
 from service.url_policy import Target, UrlPolicy
+from service.web_client import admitted, ask, trusted, web_client
 
-CONNECT_S: Final = 5.0
 MAX_REDIRECTS: Final = 3
-WEB_PORTS: Final = (80, 443)
-# What is counted and hashed is what the host keeps, and nothing is unpacked here.
-HEADERS: Final = {
-    "User-Agent": f"undercurrent/{__version__}",
-    "Accept": "video/*, application/octet-stream, */*;q=0.5",
-    "Accept-Encoding": "identity",
-}
+HEADERS: Final = {"Accept": "video/*, application/octet-stream, */*;q=0.5"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +48,16 @@ async def open_url(url: str, policy: UrlPolicy, storage: Storage, settings: Sett
         ImportFailed, ImportTooSlow: the answer is no media, breaks off, or takes too long.
         UploadTooLarge, DiskFull: it will not fit, as it says itself.
     """
-    timeout = httpx.Timeout(settings.upload_stall_s, connect=CONNECT_S)
-    # SSL_CERT_FILE is honoured; proxies of the environment are not, since they would look the host up themselves.
-    tls = await asyncio.to_thread(httpx.create_ssl_context)
+    tls = await trusted()
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(httpx.AsyncClient(verify=tls, timeout=timeout, trust_env=False))
-        target = await _admitted(url, policy)
+        client = await stack.enter_async_context(web_client(tls, settings.upload_stall_s))
+        target = await admitted(url, policy)
         for _ in range(MAX_REDIRECTS + 1):
             answer = await _ask(client, target, settings)
             stack.push_async_callback(answer.aclose)
             if not answer.has_redirect_location:
                 break
-            target = await _admitted(_next(answer, target), policy)
+            target = await admitted(_next(answer, target), policy)
         else:
             raise ImportFailed(f"{target.shown} leads on and on.", expected=f"at most {MAX_REDIRECTS} redirects", got="more")
         _check(answer, target)
@@ -79,43 +68,15 @@ async def open_url(url: str, policy: UrlPolicy, storage: Storage, settings: Sett
         yield Remote(target.shown, name or None, kind or "nothing", paced(_bytes(answer, target), settings, ImportTooSlow))
 
 
-async def _admitted(url: str, policy: UrlPolicy) -> Target:
-    scheme = url.partition(":")[0]
-    if scheme.lower() not in ("http", "https"):
-        raise UnsupportedMedia("Media is fetched from the web only.", expected="an http(s) URL", got=scheme[:20] or "no scheme")
-    target = await asyncio.to_thread(policy.admit, url)
-    if target.port not in WEB_PORTS and not all(policy.names(address) for address in target.addresses):
-        raise UrlNotAllowed(
-            f"{target.shown} is not on a port of the web.",
-            expected=f"port {' or '.join(map(str, WEB_PORTS))}, or a network that is named in UNDERCURRENT_CAMERA_NETWORKS",
-            got=f"port {target.port}",
-        )
-    return target
-
-
 async def _ask(client: httpx.AsyncClient, target: Target, settings: Settings) -> httpx.Response:
-    """The head of the answer, from the first address that takes the connection."""
     try:
-        told = httpx.URL(target.url)
-    except httpx.InvalidURL as error:
-        raise UrlNotAllowed(f"{target.shown} cannot be asked for.", expected="a URL of the web", got=str(error)[:200]) from error
-    for address in target.addresses:
-        request = client.build_request(
-            "GET",
-            told.copy_with(host=str(address)),
-            headers={**HEADERS, "Host": told.netloc.decode("ascii")},
-            extensions={"sni_hostname": target.host},
-        )
-        try:
-            async with asyncio.timeout(settings.upload_stall_s):
-                return await client.send(request, stream=True)
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            said = "no connection in time" if isinstance(error, httpx.ConnectTimeout) else str(error)[:200]
-        except (TimeoutError, httpx.TimeoutException) as error:
-            raise _too_slow(target, settings) from error
-        except httpx.TransportError as error:
-            raise ImportFailed(f"{target.shown} does not answer as the web does.", expected="HTTP", got=type(error).__name__) from error
-    raise SourceUnreachable(f"{target.shown} cannot be reached.", expected="a host that answers", got=said)
+        return await ask(client, "GET", target, HEADERS, settings.upload_stall_s)
+    except TimeoutError as error:
+        raise ImportTooSlow(
+            f"{target.shown} does not answer.", expected=f"an answer within {settings.upload_stall_s:g} s", got="none"
+        ) from error
+    except httpx.TransportError as error:
+        raise ImportFailed(f"{target.shown} does not answer as the web does.", expected="HTTP", got=type(error).__name__) from error
 
 
 def _next(answer: httpx.Response, target: Target) -> str:
@@ -145,7 +106,3 @@ async def _bytes(answer: httpx.Response, target: Target) -> AsyncIterator[bytes]
         raise ImportTooSlow(f"{target.shown} fell silent.", expected="more bytes", got="none for too long") from error
     except httpx.TransportError as error:
         raise ImportFailed(f"{target.shown} broke off.", expected="all of the announced bytes", got=str(error)[:200] or "an end") from error
-
-
-def _too_slow(target: Target, settings: Settings) -> ImportTooSlow:
-    return ImportTooSlow(f"{target.shown} does not answer.", expected=f"an answer within {settings.upload_stall_s:g} s", got="none")

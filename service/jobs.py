@@ -11,6 +11,7 @@ import threading
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import inf
 from time import monotonic
 
 import structlog
@@ -19,12 +20,14 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipelines.analysis import Model, Progress
-from pipelines.media import Reader
 from service.database import AnalysisRow, Database
 from service.judging import Judging
+from service.media_sandbox import MediaSandbox
+from service.outages import AWAY
 from service.replicas import Replicas
 from service.settings import Settings
 from service.storage import Storage
+from service.threshold_rows import ThresholdRows
 from service.witness import Witness
 from service.workflows import FAILURES, Step, Workflows
 
@@ -33,7 +36,7 @@ PROGRESS_INTERVAL_S = 0.1
 NOTE_S = 1.0
 """How often the rows of what runs here are written, and looked at: somebody may have cancelled it elsewhere."""
 LOOK_S = 0.5
-"""How often whoever follows an analysis looks at its row."""
+"""How often the row of an analysis that somebody follows is read, however many follow it and however often it tells its progress."""
 
 log = structlog.get_logger()
 _progress = TypeAdapter(Progress)
@@ -48,8 +51,25 @@ class _Live:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     listeners: int = 0
     stop: threading.Event = field(default_factory=threading.Event)
+    row: AnalysisRow | None = None
+    """As one of those who listen read it for all of them."""
+    due: float = 0.0
+    """When it is to be read again, by the loop's clock; 0 is at once."""
+    reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def show(self, progress: Progress) -> None:
+        """It came further. The first time its row says something new too."""
+        if self.progress is None:
+            self.due = 0.0
+        self.progress = progress
+        self._wake()
 
     def touch(self) -> None:
+        """Its row may say something new."""
+        self.due = 0.0
+        self._wake()
+
+    def _wake(self) -> None:
         """Wake everyone who listens; a slow listener sees the latest state, not every one."""
         self.changed.set()
         self.changed = asyncio.Event()
@@ -68,13 +88,14 @@ class Jobs:
     """The work of one replica, as the routers see it; to be made on the event loop."""
 
     def __init__(
-        self, settings: Settings, database: Database, url: URL, storage: Storage, model: Model, read: Reader, witness: Witness
+        self, settings: Settings, database: Database, url: URL, storage: Storage, model: Model, sandbox: MediaSandbox, witness: Witness
     ) -> None:
         self._settings, self._database = settings, database
         self._live: dict[str, _Live] = {}
         self._leaving = threading.Event()
         self._loop = asyncio.get_running_loop()
-        self._judging = Judging(settings, database, storage, model, read, witness, self._loop)
+        thresholds = ThresholdRows(database)
+        self._judging = Judging(settings, database, thresholds, storage, model, sandbox.reader, sandbox.credentials, witness, self._loop)
         self._workflows = Workflows(url, settings.replica, settings.workers, self._work)
         self._replicas = Replicas(settings, database, storage, self._workflows)
         self._notes: asyncio.Task[None] | None = None
@@ -115,7 +136,7 @@ class Jobs:
     async def submit(self, row: AnalysisRow) -> None:
         """Have a stored row judged. Should the database be away just now, the next look at what is unfinished finds it."""
         try:
-            await asyncio.to_thread(self._workflows.enqueue, row.id, row.priority)
+            await asyncio.to_thread(self._workflows.enqueue, row.id, row.tenant, row.priority)
         except FAILURES as error:
             log.warning("enqueued_later", analysis=row.id, reason=type(error).__name__)
 
@@ -132,7 +153,7 @@ class Jobs:
         """End an analysis that has not ended; the row as it is then, None when it was deleted. What runs here has stopped by then."""
         ended = [await self._database.move(analysis_id, status, "cancelled") for status in ("queued", "running")]
         if any(ended):
-            await asyncio.to_thread(self._workflows.cancel, analysis_id)
+            await self._let_nobody_begin(analysis_id)
             if live := self._live.get(analysis_id):
                 live.stop.set()
                 live.touch()
@@ -142,42 +163,66 @@ class Jobs:
                             await live.changed.wait()
         return await self._database.get(analysis_id)
 
-    async def wait(self, analysis_id: str, timeout_s: float) -> AnalysisRow | None:
-        """The row once it has ended, or as it is after `timeout_s` seconds; None when it was deleted."""
-        last: AnalysisRow | None = None
+    async def _let_nobody_begin(self, analysis_id: str) -> None:
         try:
+            await asyncio.to_thread(self._workflows.cancel, analysis_id)
+        except FAILURES as error:  # whoever takes it up finds that its row has ended
+            log.warning("cancelled_in_its_row", analysis=analysis_id, reason=type(error).__name__)
+
+    async def wait(self, analysis_id: str, timeout_s: float) -> AnalysisRow | None:
+        """The row once it has ended, or as it was when last seen within `timeout_s` seconds; None if it was not, or is deleted."""
+        last: AnalysisRow | None = None
+        with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 async for update in self.follow(analysis_id):
                     last = update.row
-        except TimeoutError:
-            return await self._database.get(analysis_id)
         return last
 
     async def follow(self, analysis_id: str) -> AsyncGenerator[Update]:
-        """What happens to an analysis: its state now, then each change, until it has ended, is deleted or the service stops."""
+        """What happens to an analysis: its state now, then each change, until it has ended, is deleted or the service stops.
+
+        While the database is away, nothing is seen to happen.
+        """
         live = self._live.setdefault(analysis_id, _Live())
         live.listeners += 1
         number, told = 0, None
         try:
             while True:
                 changed = live.changed
-                row = await self._database.get(analysis_id)
-                if row is None:
-                    return
-                progress = self.progress(row)
-                if (row.status, progress) != told:
-                    number, told = number + 1, (row.status, progress)
-                    yield Update(number, row, progress)
-                if row.ended or self.draining:
+                with suppress(*AWAY):
+                    row = await self._look(analysis_id, live)
+                    if row is None:
+                        return
+                    progress = self.progress(row)
+                    if (row.status, progress) != told:
+                        number, told = number + 1, (row.status, progress)
+                        yield Update(number, row, progress)
+                    if row.ended:
+                        return
+                if self.draining:
                     return
                 try:
-                    async with asyncio.timeout(LOOK_S):
+                    # It is not due at a time of its own after a look that failed.
+                    async with asyncio.timeout_at(live.due or self._loop.time() + LOOK_S):
                         await changed.wait()
                 except TimeoutError:
                     continue
         finally:
             live.listeners -= 1
             self._forget(analysis_id)
+
+    async def _look(self, analysis_id: str, live: _Live) -> AnalysisRow | None:
+        async with live.reading:
+            if live.due <= self._loop.time():
+                live.due, due = inf, 0.0
+                try:
+                    live.row = await self._database.get(analysis_id)
+                    # From its end on: a slow database would be asked again at once, by each listener in turn.
+                    due = self._loop.time() + LOOK_S
+                finally:
+                    if live.due == inf:  # else it was touched while it was read
+                        live.due = due
+            return live.row
 
     def _work(self, analysis_id: str, step: Step) -> None:
         """In a worker's thread."""
@@ -242,8 +287,4 @@ class _Guide:
         """It came so far."""
         if monotonic() >= self._due:
             self._due = monotonic() + PROGRESS_INTERVAL_S
-            self._loop.call_soon_threadsafe(self._show, progress)
-
-    def _show(self, progress: Progress) -> None:
-        self._live.progress = progress
-        self._live.touch()
+            self._loop.call_soon_threadsafe(self._live.show, progress)

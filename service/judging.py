@@ -12,34 +12,44 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 import structlog
-from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
 
+from models.calibration import Thresholds
 from models.errors import Refusal
 from pipelines.analysis import Model, Progress, Walk
 from pipelines.errors import AnalysisCancelled, BookmarkUnusable
-from pipelines.media import Reader
+from pipelines.media import Limits, Reader
 from pipelines.verdict import AnalysisReport
 from service.database import Database
+from service.outages import AWAY
 from service.problems import DiskFull, GaveUp, StoreUnavailable, UnknownEvidence, internal_problem, problem_of
-from service.recipe import recipe
+from service.recipe import config, recipe
 from service.report import crop_images
-from service.schemas import AnalysisResult, Problem, timeline
+from service.schemas import AnalysisResult, ContentCredentials, Problem, timeline
 from service.settings import Settings
+from service.severity import severity
 from service.storage import Storage
+from service.threshold_rows import SHIPPED, ThresholdRows
 from service.witness import Witness
 from service.workflows import Left, Outcome, Step
 
 RETRY_S: Final = 1.0
 MOST_ATTEMPTS: Final = 5
 """So often an analysis is taken up without coming any further, before it is what kills whoever takes it up."""
-AWAY: Final = (OperationalError, InterfaceError, TimeoutError)
-"""The database is."""
 
 T = TypeVar("T")
 log = structlog.get_logger()
+
+
+class CredentialReader(Protocol):
+    """`MediaSandbox.credentials`."""
+
+    def __call__(self, media: Path, container: str, *, limits: Limits | None = None) -> ContentCredentials | None:
+        """What the content credentials in a file say; None where nobody can read them."""
+        ...
 
 
 class Guide(Protocol):
@@ -65,9 +75,11 @@ class Judging:
 
     settings: Settings
     database: Database
+    thresholds: ThresholdRows
     storage: Storage
     model: Model
     read: Reader
+    credentials: CredentialReader
     witness: Witness
     loop: asyncio.AbstractEventLoop
     """Where the database is asked."""
@@ -105,6 +117,9 @@ class Sitting:
     def __init__(self, judging: Judging, analysis_id: str, guide: Guide) -> None:
         self._all, self._id, self._guide = judging, analysis_id, guide
         self._walk: Walk | None = None
+        self._media: Path | None = None
+        """While there is a walk."""
+        self._threshold = SHIPPED
         self._open = ExitStack()
         self._first = True
         """Whether no bookmark that this walk goes on from is kept."""
@@ -141,6 +156,11 @@ class Sitting:
             row = self._row(lambda: self._all.database.begin(self._id, self._replica))
             if row is None:
                 return {}
+            calibration_id = self._all.model.info.calibration_id
+            threshold = self._row(lambda: self._all.thresholds.decide(self._id, calibration_id))
+            if threshold is None:
+                return {}
+            self._threshold = threshold
             if row.attempts > MOST_ATTEMPTS:
                 raise GaveUp("Judging it does not come any further.", expected=f"at most {MOST_ATTEMPTS} attempts", got=f"{row.attempts}")
             self._walk = self._begin(keys)
@@ -150,12 +170,12 @@ class Sitting:
             log.warning("bookmarks_unusable", analysis=self._id, detail=str(error))
             self._walk = self._begin(())
             more = self._on(self._walk)
-        return self._kept(self._walk) if more else self._ended(self._walk.report())
+        return self._kept(self._walk) if more else self._ended(self._walk.report(self._thresholds))
 
     def _begin(self, keys: tuple[str, ...]) -> Walk:
         self._close()
         storage, settings = self._all.storage, self._all.settings
-        media = self._patiently(lambda: self._open.enter_context(storage.media_file(self._id)))
+        media = self._media = self._patiently(lambda: self._open.enter_context(storage.media_file(self._id)))
 
         def walk(bookmarks: Sequence[bytes] = ()) -> Walk:
             begun = Walk(media, self._all.model, hz=settings.hz, limits=settings.limits, read=self._all.read, bookmarks=bookmarks)
@@ -200,11 +220,16 @@ class Sitting:
         row = self._row(lambda: self._all.database.get(self._id))
         if row is None or row.status != "running" or row.replica != self._replica:
             raise AnalysisCancelled
-        result = AnalysisResult.from_report(report, sha256=row.sha256)
+        limits, version = self._all.settings.limits, self._threshold.version
+        credentials = None if self._media is None else self._all.credentials(self._media, report.media.container, limits=limits)
+        result = AnalysisResult.from_report(report, sha256=row.sha256, threshold_version=version, credentials=credentials)
         shown, crops = timeline(report), crop_images(report)
-        self._patiently(lambda: self._all.storage.write_evidence(self._id, result, shown, crops))
-        made = recipe(self._all.settings, self._all.model)
-        facts = {"verdict": result.verdict, "sentence": result.sentence, "p": result.score.p, "recipe": made}
+        settings, model = self._all.settings, self._all.model
+        judged_with = config(report, model, hz=settings.hz, limits=settings.limits, threshold_version=version)
+        self._patiently(lambda: self._all.storage.write_evidence(self._id, result, shown, crops, judged_with))
+        made = recipe(settings, model)
+        facts: dict[str, str | float | None] = {"verdict": result.verdict, "sentence": result.sentence, "recipe": made}
+        facts |= {"p": result.score.p, "severity": severity(result), "reach": report.verdict.reach}
         if not self._row(lambda: self._all.database.move(self._id, "running", "succeeded", replica=self._replica, **facts)):
             raise AnalysisCancelled
         self.report = report
@@ -240,8 +265,13 @@ class Sitting:
             log.warning("bookmarks_left", analysis=self._id, detail=error.detail)
 
     def _close(self) -> None:
-        self._walk = None
+        self._walk = self._media = None
         self._open.close()
+
+    @property
+    def _thresholds(self) -> Thresholds | None:
+        choice = self._threshold.choice
+        return None if choice is None else self._all.model.calibrator.thresholds_at(choice.threshold, choice.target_fpr)
 
     @property
     def _replica(self) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from pipelines.clock import Mark
-from pipelines.errors import DecodeError, PipelineError, SourceRefused, SourceSilent, SourceUnreachable
+from pipelines.errors import DecodeError, PipelineError, SourceAbsent, SourceRefused, SourceSilent, SourceUnreachable
 from pipelines.media import Frame, Limits, RtspTransport
 from service.backoff import OpenLimiter, full_jitter
 from service.media_sandbox import MediaSandbox, SandboxedFrames
@@ -68,7 +68,8 @@ class Cameras:
         self._opens = OpenLimiter()
 
     def open(self, url: str, rate: Callable[[], float], *, forever: bool = False) -> PictureSource:
-        """The source of `url`, which looks as often as `rate` says; one that is to last `forever` never gives up.
+        """The source of `url`, which looks as often as `rate` says; one that is to last `forever` never gives up,
+        and waits for a camera that its relay does not know yet.
 
         Raises:
             UrlNotAllowed, UnsupportedMedia: it may not be opened; one whose host is not known now may be later.
@@ -82,6 +83,7 @@ class Cameras:
             limits=self._limits,
             silent_s=self._silent_s,
             give_up_s=None if forever else self._give_up_s,
+            forever=forever,
             transport=self._transport,
             opens=self._opens,
         )
@@ -140,6 +142,7 @@ class LiveSource:
         limits: Limits,
         silent_s: float,
         give_up_s: float | None,
+        forever: bool,
         transport: RtspTransport,
         opens: OpenLimiter,
         now: Callable[[], float] = time.monotonic,
@@ -148,6 +151,7 @@ class LiveSource:
         self._url, self._rate, self._sandbox, self._limits = url, rate, sandbox, limits
         self._silent_s, self._give_up_s, self._transport = silent_s, give_up_s, transport
         self._opens, self._now, self._draw = opens, now, draw
+        self._forever = forever
         self._stopped = threading.Event()
         self._mark: Mark | None = None
         self._failures = 0
@@ -171,8 +175,12 @@ class LiveSource:
                     error: PipelineError = SourceUnreachable("The camera went away.", expected="pictures", got="an end")
                 except _Silent:
                     code, error = "stalled", SourceSilent("The camera fell silent.", expected="pictures", got="none")
-                except SourceRefused:
-                    raise
+                except SourceRefused as refusal:
+                    # A relay has nothing to show while a camera that it knows is away; a wrong path would say the same for ever.
+                    known = self._mark is not None or self._forever
+                    if not (isinstance(refusal, SourceAbsent) and known):
+                        raise
+                    code, error = refusal.slug, refusal
                 except PASSING as refusal:
                     code, error = refusal.slug, refusal
                 if watch.decoded:

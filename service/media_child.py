@@ -1,4 +1,5 @@
-"""The decode child: one descriptor or URL comes in, Frames go out through shared memory. Forked by the zygote below, for one source each.
+"""The decode child: one descriptor or URL comes in; Frames, a rendition or content credentials go out. Forked by the zygote below, for one
+source each.
 
 The zygote is a small clean process (no secrets in its environment, no threads, no open files of the service) that has imported the decoder
 once and forks a child for every source, in a few milliseconds. It dies with the service; its children die with it.
@@ -15,7 +16,7 @@ import signal
 import socket
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Final
 
@@ -25,10 +26,13 @@ from models.errors import Refusal
 from pipelines.clock import MediaClock
 from pipelines.containers import preload
 from pipelines.errors import DecoderCrashed, MediaTooLarge
-from pipelines.frames import read_frames
-from pipelines.media import FrameCounts, Image
+from pipelines.frames import FrameSource, read_frames
+from pipelines.image_pool import ImagePool
+from pipelines.media import Frame, FrameCounts, Image
+from pipelines.rendition import encode
+from service import content_credentials
 from service.media_lock import die_with_parent, lock_up
-from service.media_wire import FRAME_SLOTS, RATE, READY, Alive, Ended, Message, Opened, Refused, Request, shown
+from service.media_wire import FRAME_SLOTS, RATE, READY, Alive, Credentials, Ended, Message, Opened, Refused, Request, Written, shown
 from service.net_gate import lock_sending
 
 PULSE_S: Final = 0.5
@@ -40,6 +44,7 @@ TALK, FRAMES, REQUEST, MEDIA = 3, 4, 5, 6
 def serve(control_fd: int) -> None:
     """The zygote: fork a child for each packet of descriptors on the control socket; the last of them is told its pid, and how it ended."""
     preload()
+    content_credentials.preload()
     control = socket.socket(fileno=control_fd)
     wake_reader, wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake_writer)
@@ -170,6 +175,12 @@ class _Slots:
         slot, self._given = self._given[0], None
         return slot
 
+    def put(self, data: bytes) -> tuple[int, int]:
+        """Copy as many bytes as a slot holds into one; which one, and how many."""
+        slot, size = self._next(), min(len(data), self._slot_bytes)
+        self._memory[slot * self._slot_bytes : slot * self._slot_bytes + size] = data[:size]
+        return slot, size
+
     def _next(self) -> int:
         while not self._free:
             self._hear()
@@ -197,6 +208,10 @@ class _Child:
 
     def run(self) -> None:
         request = self._request
+        if request.credentials is not None:
+            with content_credentials.Watched(MEDIA, self._pulse) as media:
+                _say(self._talk, Credentials(found=content_credentials.read_credentials(media, request.credentials)))
+            return
         with read_frames(
             request.url or _Media(),
             hz=request.hz,
@@ -207,13 +222,17 @@ class _Child:
             clock=MediaClock(request.after),
             name=request.name,
             pulse=self._pulse,
-            pool=self._slots,
+            pool=self._slots if request.rendition is None else ImagePool(),
         ) as frames:
             self._counts = frames.counts
             self._slots.on_rate = frames.look
             _say(self._talk, Opened(media=frames.media))
-            for frame in frames:
-                _say(self._talk, shown(frame, self._slots.slot_of(frame.image), frames.counts.decoded))
+            if request.rendition is not None:
+                sink = _Sink(self._talk, self._slots, frames.counts)
+                aspect = frames.pixel_aspect
+                encode(sink.watched(frames), frames.media, sink, request.rendition, pixel_aspect=aspect)
+            else:
+                self._show(frames)
             _say(
                 self._talk,
                 Ended(
@@ -225,10 +244,48 @@ class _Child:
                 ),
             )
 
+    def _show(self, frames: FrameSource) -> None:
+        for frame in frames:
+            _say(self._talk, shown(frame, self._slots.slot_of(frame.image), frames.counts.decoded))
+
     def _pulse(self) -> None:
         if time.monotonic() >= self._pulse_due:
             self._pulse_due = time.monotonic() + PULSE_S
             _say(self._talk, Alive(decoded=self._counts.decoded))
+
+
+class _Sink:
+    """Where a rendition is written: what goes in is told piece by piece, with the byte at which it belongs (`video_writer.Sink`)."""
+
+    def __init__(self, talk: socket.socket, slots: _Slots, counts: FrameCounts) -> None:
+        self._talk, self._slots, self._counts = talk, slots, counts
+        self._at = self._end = 0
+        self._pts = 0
+
+    def watched(self, frames: FrameSource) -> Iterator[Frame]:
+        """The same Frames, remembering how far they are."""
+        for frame in frames:
+            self._pts = frame.pts
+            yield frame
+
+    def write(self, data: bytes, /) -> int:
+        """Tell of `data`, in as many pieces as it takes."""
+        left = data
+        while left:
+            slot, size = self._slots.put(left)
+            _say(self._talk, Written(slot=slot, at=self._at, size=size, pts=self._pts, decoded=self._counts.decoded))
+            self._at, left = self._at + size, left[size:]
+        self._end = max(self._end, self._at)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """As a file's."""
+        self._at = offset + (0, self._at, self._end)[whence]
+        return self._at
+
+    def tell(self) -> int:
+        """As a file's."""
+        return self._at
 
 
 class _Media:

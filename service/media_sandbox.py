@@ -1,6 +1,7 @@
 """Untrusted media, decoded by somebody else: a path, URL or byte feed comes in, Frames go out, and what it does to its decoder stays there.
 
-Used by `judging.py`, `admission.py` and the command line wherever `pipelines.frames` would be; `media_child.py` is the other side.
+Used by `judging.py`, `admission.py` and the command line wherever `pipelines.frames` would be, and by `renditions.py`; `media_child.py` is
+the other side.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 import numpy as np
 from pydantic import ValidationError
@@ -39,6 +40,7 @@ from pipelines.errors import (
     DecoderStalled,
     FeedFailed,
     MediaTooLarge,
+    RenditionFailed,
     SourceError,
     TimestampError,
     UrlNotAllowed,
@@ -46,14 +48,17 @@ from pipelines.errors import (
 from pipelines.frames import read_frames
 from pipelines.image_pool import ImagePool
 from pipelines.media import Frame, FrameCounts, Limits, MediaInfo, MediaWarning, Reader, RtspTransport
+from pipelines.rendition import RenditionTerms
 from pipelines.sampling import Sampler
 from pipelines.time_report import TimeReport
+from service.content_credentials import can_be_read, media_type
 from service.media_wire import (
     FRAME_SLOTS,
     MAX_MESSAGE_BYTES,
     RATE,
     READY,
     Alive,
+    Credentials,
     Ended,
     FromChild,
     Opened,
@@ -61,9 +66,11 @@ from service.media_wire import (
     Request,
     Shown,
     Started,
+    Written,
     from_child,
 )
 from service.net_gate import PROXY, NetGate
+from service.schemas import ContentCredentials
 from service.url_policy import ANYWHERE, UrlPolicy
 
 # glibc gives large blocks back to the system at once and asks for them again: at 720p that is half of the cost of converting a picture.
@@ -78,13 +85,28 @@ GRACE_S: Final = 2.0
 FAREWELL_S: Final = 1.0
 START_S: Final = 30.0  # importing the decoder takes one second, on a machine that has nothing else to do
 ORDER_S: Final = 5.0
+CREDENTIALS_S: Final = 120.0  # a hash over all of the media, of which there may be gigabytes
 FEED_PIECE: Final = 64 * 1024
 
-REFUSALS: Final[dict[str, type[SourceError] | type[DecodeError] | type[TimestampError]]] = {
+REFUSALS: Final[dict[str, type[SourceError] | type[DecodeError] | type[TimestampError] | type[RenditionFailed]]] = {
     kind.slug: kind
     for kind in vars(errors).values()
-    if isinstance(kind, type) and issubclass(kind, SourceError | DecodeError | TimestampError)
+    if isinstance(kind, type) and issubclass(kind, SourceError | DecodeError | TimestampError | RenditionFailed)
 }
+
+M = TypeVar("M")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a rendition."""
+
+    at: int
+    """The byte of the file at which it belongs; a later piece may lie before an earlier one, or over it."""
+    data: bytes
+    t: float
+    """Media seconds of the last picture that went into it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +135,7 @@ class MediaSandbox:
         self._control: socket.socket | None = None
         self._counting = threading.Lock()  # forking may hold the other for seconds
         self._alive = self._started = self._crashed = self._stalled = 0
+        self._isolation: Started | None = None
 
     @staticmethod
     def supported() -> bool:
@@ -196,6 +219,39 @@ class MediaSandbox:
             return SandboxedFrames(child, request, pump, gated, idle)
         raise AssertionError("ExitStack swallows nothing")
 
+    def encode(self, media: Path, terms: RenditionTerms, *, limits: Limits, idle: Callable[[], None] | None = None) -> SandboxedFrames:
+        """Open a file to be made a rendition, in a child; `SandboxedFrames.written` gives it.
+
+        Raises:
+            SourceError, DecoderCrashed, DecoderStalled: as `read_frames`.
+        """
+        with open_file(media) as file:
+            # A file of ours has a name that says nothing.
+            request = Request(url=None, name="The video", hz=None, limits=limits, closely=None, rendition=terms)
+            child = self._child(request, file.fileno())
+        return SandboxedFrames(child, request, None, None, idle)
+
+    def credentials(self, media: Path, container: str, *, limits: Limits | None = None) -> ContentCredentials | None:
+        """What the content credentials in a file say, read in a child; None where that cannot be had here.
+
+        A file that harms its reader, or keeps it busy for too long, has credentials that cannot be read: nobody's judgement waits for them.
+
+        Raises:
+            SourceError: there is no such file.
+        """
+        if not self.supported() or not can_be_read():
+            return None
+        if (kind := media_type(container)) is None:
+            return ContentCredentials(state="none")
+        limits = limits or Limits()
+        with open_file(media) as file:
+            request = Request(url=None, name="The video", hz=None, limits=limits, closely=None, credentials=kind)
+            try:
+                with self.counting(), closing(self._child(request, file.fileno())) as child:
+                    return _credentials(child, limits)
+            except DecodeError:
+                return ContentCredentials(state="unreadable")
+
     @property
     def reader(self) -> Reader:
         """How to read media here: in a child, or where the system has no such thing in this process (`doctor` says so)."""
@@ -208,7 +264,15 @@ class MediaSandbox:
             return frames.media
 
     def isolation(self) -> Started | None:
-        """What a child for a file is without here; some systems do not let it be taken away. None if no child answers."""
+        """What a child for a file is without here; some systems do not let it be taken away. None if no child answers.
+
+        Asked of a child once: what a system allows does not change while this process lives.
+        """
+        if self._isolation is None:
+            self._isolation = self._asked_for_isolation()
+        return self._isolation
+
+    def _asked_for_isolation(self) -> Started | None:
         request = Request(url=None, name="nothing", hz=None, limits=Limits(), closely=None)
         try:
             # An empty file, which it refuses quietly when it gets that far.
@@ -309,6 +373,25 @@ class MediaSandbox:
                 return
         self._kill()
         raise _NoChild
+
+
+def _credentials(child: _Child, limits: Limits) -> ContentCredentials:
+    """What it says of them, in a time that cannot be drawn out."""
+    until = time.monotonic() + min(CREDENTIALS_S, limits.max_wall_s)
+    child.talk.settimeout(limits.read_timeout_s)
+    while True:
+        try:
+            message = from_child.validate_json(child.talk.recv(MAX_MESSAGE_BYTES))
+        except (ConnectionError, ValidationError) as error:
+            raise DecoderCrashed("The reader of credentials died.", expected="credentials", got="none") from error
+        except TimeoutError as error:
+            raise DecoderStalled("The reader of credentials is silent.", expected="a word", got="none") from error
+        if isinstance(message, Credentials):
+            return message.found
+        if not isinstance(message, Started | Alive):
+            raise DecoderCrashed("The reader of credentials makes no sense.", expected="credentials", got=message.kind)
+        if time.monotonic() > until:
+            raise DecoderStalled("Reading credentials takes too long.", expected=f"at most {CREDENTIALS_S:g} s", got="more")
 
 
 class _NoChild(Exception):
@@ -494,9 +577,19 @@ class SandboxedFrames:
     def __iter__(self) -> Iterator[Frame]:
         """Yield the wanted Frames in order of time; raises what `FrameSource` does, and DecoderCrashed and DecoderStalled."""
         with self._child.sandbox.counting():
-            yield from self._frames()
+            yield from self._taken(Shown, self._frame)
 
-    def _frames(self) -> Iterator[Frame]:
+    def written(self) -> Iterator[Piece]:
+        """Yield the pieces of a rendition, where one was asked for (`MediaSandbox.encode`).
+
+        Raises:
+            RenditionFailed, MediaTooLarge: see `pipelines.rendition.encode`; and whatever iterating for Frames does.
+        """
+        with self._child.sandbox.counting():
+            yield from self._taken(Written, self._piece)
+
+    def _taken(self, kind: type[M], take: Callable[[M], T]) -> Iterator[T]:
+        """What `take` makes of each message of a kind, to the end."""
         if self._used:
             raise SourceError("A source can be read once.", expected="a newly opened source", got="one that was read before")
         self._used = True
@@ -509,14 +602,14 @@ class SandboxedFrames:
                     return
                 try:
                     message = self._receive(patience_s)
-                    frame = self._frame(message) if isinstance(message, Shown) else None
+                    taken = take(message) if isinstance(message, kind) else None
                 except DecodeError:
                     if self._closed:  # by another thread, meanwhile
                         return
                     raise
             match message:
-                case Shown() if frame is not None:
-                    yield frame
+                case _ if taken is not None:
+                    yield taken
                     self._mark = (time.monotonic(), self._fed_s())
                 case Alive(decoded=decoded):
                     self.counts.decoded = decoded
@@ -575,12 +668,7 @@ class SandboxedFrames:
         image = self._pool.take(shown.height, shown.width)
         with self._child.pixels(shown.slot, size) as pixels:
             np.copyto(image.reshape(-1), np.frombuffer(pixels, np.uint8))
-        try:
-            self._child.talk.send(bytes([shown.slot]), socket.MSG_DONTWAIT)
-        except ConnectionError:
-            pass  # it has died since; the next message will say so
-        except BlockingIOError:
-            raise self._untrue(shown) from None  # it shows, and never looks which slots are free again
+        self._free(shown)
         self.counts.decoded = shown.decoded
         self.counts.yielded += 1
         return Frame(
@@ -597,6 +685,26 @@ class SandboxedFrames:
             shift=shown.shift,
             arrival=shown.arrival,
         )
+
+    def _piece(self, written: Written) -> Piece:
+        terms = self._request.rendition
+        if terms is None or not self._child.holds(written.size) or written.at + written.size > terms.max_bytes:
+            raise self._untrue(written)
+        with self._child.pixels(written.slot, written.size) as part:
+            data = bytes(part)
+        self._free(written)
+        self.counts.decoded = written.decoded
+        self.counts.yielded += 1
+        return Piece(written.at, data, float(written.pts * self.media.time_base))
+
+    def _free(self, told: Shown | Written) -> None:
+        """Let the child have a slot again."""
+        try:
+            self._child.talk.send(bytes([told.slot]), socket.MSG_DONTWAIT)
+        except ConnectionError:
+            pass  # it has died since; the next message will say so
+        except BlockingIOError:
+            raise self._untrue(told) from None  # it shows, and never looks which slots are free again
 
     def _receive(self, patience_s: float, gated: Callable[[int], NetGate] | None = None) -> FromChild:
         """The next message; refusals are raised, and so are silence and death. `gated` takes what a first one brings along."""

@@ -1,7 +1,8 @@
 """What the decode child and its parent say to each other: JSON both ways, checked by the parent, because the child reads hostile media.
 
-Frames travel beside it in shared memory (`FRAME_SLOTS` slots of the largest picture allowed); `Shown` says which slot holds one, and the
-parent answers with the slot's number as one byte when it has copied it. Eight bytes from the parent are another rate (`RATE`).
+Frames travel beside it in shared memory (`FRAME_SLOTS` slots of the largest picture allowed); `Shown` says which slot holds one, `Written`
+which one a piece of a rendition, and the parent answers with the slot's number as one byte when it has copied it. Eight bytes from the
+parent are another rate (`RATE`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from pipelines.clock import Arrival, Mark
 from pipelines.media import Frame, FrameCounts, FrameFlag, Limits, MediaInfo, MediaWarning, RtspTransport
+from pipelines.rendition import RenditionTerms
 from pipelines.time_report import Provenance, TimeReport
+from service.schemas import ContentCredentials
 
 FRAME_SLOTS: Final = 4
 MAX_MESSAGE_BYTES: Final = 256 * 1024
@@ -54,6 +57,10 @@ class Request(Message):
     proxy: str | None = None
     """What the child is to take for an HTTP proxy."""
     transport: RtspTransport = "tcp"
+    rendition: RenditionTerms | None = None
+    """Whether a rendition is wanted, rather than Frames."""
+    credentials: str | None = None
+    """Whether nothing but content credentials are wanted, and what kind of media this is (`content_credentials.TYPES`)."""
 
 
 class Started(Message):
@@ -94,6 +101,17 @@ class Shown(Message):
     decoded: int = Field(ge=0)
 
 
+class Written(Message):
+    """A piece of a rendition lies in `slot`, that belongs `at` its byte; the last picture that went into it was shown at `pts`."""
+
+    kind: Literal["written"] = "written"
+    slot: int = Field(ge=0, lt=FRAME_SLOTS)
+    at: int = Field(ge=0, lt=2**63)
+    size: int = Field(ge=1)
+    pts: int = Field(gt=-(2**63), lt=2**63)
+    decoded: int = Field(ge=0)
+
+
 class Alive(Message):
     """Nothing to show yet, but the child works."""
 
@@ -112,6 +130,13 @@ class Ended(Message):
     cpu_s: float = Field(ge=0, allow_inf_nan=False)
 
 
+class Credentials(Message):
+    """All that was wanted of this source."""
+
+    kind: Literal["credentials"] = "credentials"
+    found: ContentCredentials
+
+
 class Refused(Message):
     """A typed refusal; `slug` names its class."""
 
@@ -122,7 +147,9 @@ class Refused(Message):
     got: str
 
 
-FromChild = Annotated[Started | Opened | Shown | Alive | Ended | Refused, BeforeValidator(_printable), Field(discriminator="kind")]
+FromChild = Annotated[
+    Started | Opened | Shown | Written | Alive | Ended | Credentials | Refused, BeforeValidator(_printable), Field(discriminator="kind")
+]
 from_child: Final[TypeAdapter[FromChild]] = TypeAdapter(FromChild)
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import get_args
 
-import torch
 from fastapi import APIRouter, Request, Response
 from prometheus_client import Metric
 from prometheus_client.exposition import choose_encoder
@@ -23,8 +23,12 @@ from pipelines.load import LATENCY_BOUNDS_S
 from service import __version__
 from service.database import Backlog, now
 from service.feed_wire import FeedState
+from service.gpu_memory import gpu_memory
 from service.problems import documented
+from service.renditions import Outcome as RenditionOutcome
 from service.rooms import Rooms, ServiceRooms
+from service.webhook_deliverer import Outcome
+from service.webhook_deliveries import Waiting
 
 router = APIRouter(tags=["health"])
 
@@ -47,18 +51,20 @@ async def metrics(request: Request, rooms: Rooms) -> Response:
 
 @dataclass(frozen=True)
 class Page(Collector):
-    """Everything that one scrape shows. `backlog` is None while the database does not answer: those lines are left out, the others stay."""
+    """Everything that one scrape shows. `backlog` and `waiting` are None while the database does not answer: those lines are left out, the
+    others stay."""
 
     rooms: ServiceRooms
     backlog: Backlog | None
+    waiting: Waiting | None
 
     @classmethod
     async def of(cls, rooms: ServiceRooms) -> Page:
         """Ask what must be asked of others."""
         try:
-            return cls(rooms, await rooms.database.backlog())
+            return cls(rooms, await rooms.database.backlog(), await rooms.webhooks.deliveries.waiting())
         except SQLAlchemyError:
-            return cls(rooms, None)
+            return cls(rooms, None, None)
 
     def collect(self) -> Iterator[Metric]:
         """Every metric, with the values of now."""
@@ -68,7 +74,9 @@ class Page(Collector):
         yield from self._engines()
         yield from self._streams()
         yield from self._feeds()
+        yield from self._webhooks()
         yield from self._children()
+        yield from self._renditions()
         yield from self._gpus()
 
     def _service(self) -> Iterator[Metric]:
@@ -92,8 +100,7 @@ class Page(Collector):
             queue.add_metric(["queued"], self.backlog.queued)
             queue.add_metric(["running"], self.backlog.running)
             yield queue
-            oldest = self.backlog.oldest_queued_at
-            age_s = 0.0 if oldest is None else max(0.0, (now() - oldest).total_seconds())
+            age_s = _age_s(self.backlog.oldest_queued_at)
             yield GaugeMetricFamily("undercurrent_queue_oldest_age_seconds", "How long the oldest queued analysis has waited.", age_s)
         cpu = CounterMetricFamily("undercurrent_stage_cpu_seconds", "CPU time of the walk's stages.", labels=("work", "stage"))
         calls = CounterMetricFamily("undercurrent_stage_calls", "How often a stage was entered.", labels=("work", "stage"))
@@ -138,6 +145,29 @@ class Page(Collector):
             feeds.add_metric([state], states[state])
         yield feeds
         yield CounterMetricFamily("undercurrent_alerts", "Alerts of feeds that began here.", self.rooms.feeds.alerts)
+        yield CounterMetricFamily(
+            "undercurrent_alert_notes_lost",
+            "What there was to tell of alerts (begun, ended, evidence) and could not be kept.",
+            self.rooms.feeds.alert_notes_lost,
+        )
+
+    def _webhooks(self) -> Iterator[Metric]:
+        attempts = CounterMetricFamily(
+            "undercurrent_webhook_attempts", "Attempts of this process to deliver, by what became of the delivery.", labels=("outcome",)
+        )
+        for outcome in get_args(Outcome):
+            attempts.add_metric([outcome], self.rooms.webhooks.counts[outcome])
+        yield attempts
+        if self.waiting is not None:
+            yield GaugeMetricFamily("undercurrent_webhooks_pending", "Deliveries to be made, of all replicas.", self.waiting.count)
+            yield GaugeMetricFamily(
+                "undercurrent_webhook_oldest_age_seconds", "How long the oldest of them has waited.", _age_s(self.waiting.oldest_at)
+            )
+            yield GaugeMetricFamily(
+                "undercurrent_webhook_overdue_seconds",
+                "How long one that is due has not been sent: receivers that fail do not count, this service does.",
+                _age_s(self.waiting.due_at),
+            )
 
     def _children(self) -> Iterator[Metric]:
         children = self.rooms.sandbox.counts
@@ -150,16 +180,29 @@ class Page(Collector):
         failed.add_metric(["stalled"], children.stalled)
         yield failed
 
+    def _renditions(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily(
+            "undercurrent_renditions_under_way", "Renditions that are made now, or wait.", self.rooms.renditions.under_way
+        )
+        ended = CounterMetricFamily(
+            "undercurrent_renditions", "Renditions that were begun here, by what became of them.", labels=("outcome",)
+        )
+        for outcome in get_args(RenditionOutcome):
+            ended.add_metric([outcome], self.rooms.renditions.counts[outcome])
+        yield ended
+
     def _gpus(self) -> Iterator[Metric]:
-        devices = [device for device in self.rooms.engines.devices if device.type == "cuda"]
-        if not devices:  # asking about others would take a context, and with it memory, on a GPU of somebody else's
+        if not (cards := gpu_memory(self.rooms.engines.devices)):
             return
         used = GaugeMetricFamily("undercurrent_gpu_memory_used_bytes", "Of the whole card, whoever uses it.", labels=("device",))
         total = GaugeMetricFamily("undercurrent_gpu_memory_bytes", "What the card has.", labels=("device",))
         ours = GaugeMetricFamily("undercurrent_gpu_memory_reserved_bytes", "What this process holds.", labels=("device",))
-        for device in devices:
-            free_bytes, total_bytes = torch.cuda.mem_get_info(device)
-            used.add_metric([str(device.index)], total_bytes - free_bytes)
-            total.add_metric([str(device.index)], total_bytes)
-            ours.add_metric([str(device.index)], torch.cuda.memory_reserved(device))
+        for card in cards:
+            used.add_metric([str(card.index)], card.used_bytes)
+            total.add_metric([str(card.index)], card.total_bytes)
+            ours.add_metric([str(card.index)], card.own_bytes)
         yield from (used, total, ours)
+
+
+def _age_s(since: datetime | None) -> float:
+    return 0.0 if since is None else max(0.0, (now() - since).total_seconds())

@@ -33,8 +33,8 @@ S3_URL: Final = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._
 # A request lasts as long as the slowest reader of two gigabytes; what hangs is noticed by its silence.
 CLIENT: Final[ClientConfig] = {"connect_timeout": "3s", "read_timeout": "30s", "timeout": "12h"}
 RETRY: Final[RetryConfig] = {"max_retries": 3, "retry_timeout": timedelta(seconds=15)}
-NO_SPACE: Final = re.compile(r"\(os error (?:28|122)\)")
-"""ENOSPC, EDQUOT."""
+NO_SPACE: Final = re.compile(r"\(os error (?:27|28|122)\)")
+"""EFBIG (`ulimit -f`), ENOSPC, EDQUOT."""
 
 log = structlog.get_logger()
 
@@ -119,6 +119,15 @@ class Objects:
         """
         with _told(name):
             obstore.put(self._store, name, content)
+
+    def put_file(self, name: str, file: Path) -> None:
+        """Keep what a file of this machine holds, whole or not at all.
+
+        Raises:
+            StoreUnavailable, DiskFull: it cannot be kept.
+        """
+        with _told(name):
+            obstore.put(self._store, name, file, use_multipart=True, chunk_size=PART_BYTES, max_concurrency=2)
 
     async def read(self, name: str) -> bytes:
         """The whole object.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, ClassVar
@@ -13,7 +14,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from models.errors import Refusal
+from pipelines.errors import Overloaded
 from service.schemas import Problem, ProblemError
+from service.url_policy import without_keys
 
 MEDIA_TYPE = "application/problem+json"
 STATUS_OF_SLUG = {
@@ -123,6 +126,23 @@ class MalformedUpload(ServiceError):
     status = 422
 
 
+class MalformedRequest(ServiceError):
+    slug = "malformed-request"
+    title = "The request cannot be read"
+    status = 400
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Where the next request would begin is not known either."""
+        return {"Connection": "close"}
+
+
+class HeadTooSlow(ServiceError):
+    slug = "head-too-slow"
+    title = "The head of the request did not come in time"
+    status = 408
+
+
 class BadCursor(ServiceError):
     slug = "bad-cursor"
     title = "The cursor cannot be read"
@@ -156,6 +176,36 @@ class FeedElsewhere(ServiceError):
 class TooManyFeeds(ServiceError):
     slug = "too-many-feeds"
     title = "There are as many feeds as there may be"
+    status = 409
+
+
+class UnknownWebhook(ServiceError):
+    slug = "webhook-not-found"
+    title = "There is no such webhook"
+    status = 404
+
+
+class UnknownDelivery(ServiceError):
+    slug = "delivery-not-found"
+    title = "The webhook has no such delivery"
+    status = 404
+
+
+class TooManyWebhooks(ServiceError):
+    slug = "too-many-webhooks"
+    title = "There are as many webhooks as there may be"
+    status = 409
+
+
+class TooManySecrets(ServiceError):
+    slug = "too-many-secrets"
+    title = "Too many secrets sign at once"
+    status = 409
+
+
+class MediaChanged(ServiceError):
+    slug = "media-changed"
+    title = "The media is not what was judged"
     status = 409
 
 
@@ -219,9 +269,9 @@ def problem_of(error: Refusal, *, instance: str | None = None, request_id: str |
         type=_urn(error.slug),
         title=error.title,
         status=error.status if isinstance(error, ServiceError) else STATUS_OF_SLUG.get(error.slug, 422),
-        detail=error.detail,
+        detail=without_keys(error.detail),
         expected=error.expected,
-        got=error.got,
+        got=without_keys(error.got),
         instance=instance,
         request_id=request_id,
     )
@@ -273,8 +323,15 @@ def _id(request: Request) -> str | None:
 async def _refused(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, Refusal):
         raise error
-    headers = error.headers if isinstance(error, ServiceError) else None
-    return problem_response(problem_of(error, instance=request.url.path, request_id=_id(request)), headers)
+    return problem_response(problem_of(error, instance=request.url.path, request_id=_id(request)), _headers(error))
+
+
+def _headers(error: Refusal) -> dict[str, str]:
+    """What the answer says beside its problem."""
+    if isinstance(error, ServiceError):
+        return error.headers
+    retry_after_s = error.retry_after_s if isinstance(error, Overloaded) else None
+    return {} if retry_after_s is None else {"Retry-After": str(math.ceil(retry_after_s))}
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
@@ -302,7 +359,7 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
         status=422,
         detail=f"{len(faults)} field(s) of the request are invalid.",
         expected="what /openapi.json describes",
-        got="; ".join(f"{_pointer(fault['loc'])}: {_echo(fault['input'], fault['loc']):.80}" for fault in faults),
+        got="; ".join(f"{_pointer(fault['loc'])}: {without_keys(_echo(fault['input'], fault['loc'])):.80}" for fault in faults),
         errors=[ProblemError(pointer="/" + _pointer(fault["loc"]), detail=fault["msg"]) for fault in faults],
         instance=request.url.path,
         request_id=_id(request),
@@ -318,7 +375,7 @@ def _echo(given: object, where: tuple[int | str, ...]) -> str:
 
 
 def _pointer(where: tuple[int | str, ...]) -> str:
-    return "/".join("(a URL)" if isinstance(part, str) and _is_url(part) else str(part) for part in where)
+    return without_keys("/".join("(a URL)" if isinstance(part, str) and _is_url(part) else str(part) for part in where))
 
 
 def _is_url(text: str) -> bool:

@@ -17,6 +17,7 @@ import structlog
 from service.database import Database, NameTaken, now
 from service.problems import StoreUnavailable
 from service.settings import Settings
+from service.steady_clock import SteadyClock
 from service.storage import Storage
 from service.workflows import FAILURES, Workflows
 
@@ -56,6 +57,7 @@ class Replicas:
         self._alone = settings.database_url is None
         self._sign: datetime | None = None
         self._watch = Watch(settings.replica_lost_s)
+        self._clock = SteadyClock()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -71,7 +73,8 @@ class Replicas:
 
     async def _remove_orphans(self) -> list[str]:
         try:
-            return await asyncio.to_thread(self._storage.remove_orphans, await self._database.ids())
+            kept = await asyncio.to_thread(self._storage.kept)
+            return await asyncio.to_thread(self._storage.remove_orphans, kept, await self._database.ids())
         except StoreUnavailable as error:  # what waits can be done when the store is back; until then nobody is told that this is ready
             log.warning("orphans_left", detail=error.detail)
             return []
@@ -115,7 +118,7 @@ class Replicas:
         if min(await self._database.replicas(), default=self._name) != self._name:
             return
         await asyncio.to_thread(self._workflows.forget_ended, FORGET_S)
-        if self._settings.retention_days is None:
+        if self._settings.retention_days is None or not self._clock.is_steady:
             return
         before = now() - timedelta(days=self._settings.retention_days)
         old = await self._database.ended_before(before, SWEPT_AT_ONCE)
@@ -140,5 +143,5 @@ class Replicas:
         still = await self._database.unfinished() if missing else {}
         lost = [analysis_id for analysis_id in missing if analysis_id in still]
         for analysis_id in lost:
-            await asyncio.to_thread(self._workflows.enqueue_again, analysis_id, still[analysis_id])
+            await asyncio.to_thread(self._workflows.enqueue_again, analysis_id, *still[analysis_id])
         return len(lost)

@@ -6,7 +6,7 @@ The one place that turns evidence crops into files.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from pipelines.media import Image
 from pipelines.verdict import REASON_WORDS, AnalysisReport
 from service import __version__
+from service.pack_wire import Decision
 from service.plot import timeline_png
 from service.schemas import AnalysisResult, Timeline
 
@@ -48,8 +49,15 @@ def crop_images(report: AnalysisReport) -> dict[tuple[int, int], CropImages]:
     }
 
 
-def html_report(result: AnalysisResult, timeline: Timeline, crops: Mapping[tuple[int, int], CropImages], title: str) -> str:
-    """One page with everything inside it: no script, no network. `title` may be anybody's file name; it is escaped."""
+def html_report(
+    result: AnalysisResult,
+    timeline: Timeline,
+    crops: Mapping[tuple[int, int], CropImages],
+    title: str,
+    *,
+    decisions: Sequence[Decision] = (),
+) -> str:
+    """One page with everything inside it: no script, no network. Whoever chose `title` or wrote a note: it is escaped."""
     return _template().render(
         title=title,
         result=result,
@@ -57,6 +65,7 @@ def html_report(result: AnalysisResult, timeline: Timeline, crops: Mapping[tuple
         reasons=REASON_WORDS,
         plot=_data_uri("image/png", timeline_png(result, timeline)),
         crops={key: (_data_uri("image/jpeg", one.jpeg), _data_uri("image/png", one.boundary_png)) for key, one in crops.items()},
+        decisions=decisions,
         version=__version__,
     )
 

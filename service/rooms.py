@@ -9,6 +9,7 @@ from uuid import UUID
 from fastapi import Depends, Request
 
 from pipelines.engine import Engines
+from service.allowance import Allowance
 from service.audit_rows import AuditRows
 from service.auth import Known
 from service.database import AnalysisRow, Database
@@ -17,11 +18,23 @@ from service.feed_keeper import Feeds
 from service.jobs import Jobs
 from service.key_store import KeyStore
 from service.media_sandbox import MediaSandbox
+from service.oidc import Issuer
+from service.policy_rows import PolicyRows
 from service.problems import NoResultYet, UnknownAnalysis
 from service.quota import Quota
+from service.renditions import Renditions
+from service.review_log_rows import ReviewLog
+from service.review_quality import ReviewQuality
+from service.review_queue import ReviewQueue
+from service.review_rows import ReviewRows
+from service.review_thresholds import ReviewThresholds
 from service.settings import Settings
+from service.signing_key_store import SigningKeys
 from service.storage import Storage
 from service.streams import Streams
+from service.threshold_rows import ThresholdRows
+from service.timeline_shelf import TimelineShelf
+from service.webhook_deliverer import Deliverer
 from service.witness import Witness
 
 
@@ -33,20 +46,35 @@ class ServiceRooms:
     database: Database
     keys: KeyStore
     quota: Quota
+    allowance: Allowance
+    issuer: Issuer | None
+    """Whom browsers can be sent to so that somebody signs in."""
     audit: AuditRows
+    signing: SigningKeys
     storage: Storage
+    timelines: TimelineShelf
+    renditions: Renditions
     jobs: Jobs
     sandbox: MediaSandbox
     engines: Engines
     streams: Streams
     feeds: Feeds
+    webhooks: Deliverer
     witness: Witness
     drain: Drain
     recipe: str
     """What results are made with here (`recipe.py`)."""
+    reviews: ReviewRows
+    queue: ReviewQueue
+    review_log: ReviewLog
+    policies: PolicyRows
+    quality: ReviewQuality
+    thresholds: ThresholdRows
+    review_thresholds: ReviewThresholds
 
 
-def _rooms(request: Request) -> ServiceRooms:
+# FastAPI takes what is not `async` to a thread, and so every request.
+async def _rooms(request: Request) -> ServiceRooms:
     return cast(ServiceRooms, request.app.state.rooms)
 
 

@@ -18,6 +18,7 @@ from pipelines.time_report import Provenance
 from pipelines.verdict import (
     AnalysisReport,
     Coverage,
+    Ledger,
     ModelInfo,
     Probability,
     ReasonCode,
@@ -87,6 +88,26 @@ class CropOut(Wire):
     p: float | None
 
 
+class LedgerShareOut(Wire):
+    """What one stretch of a face's life gave to its log-odds; above 0 speaks for manipulation."""
+
+    start: Moment
+    end: Moment
+    judged: int = Field(description="How many moments were judged in it.")
+    appearance: float = Field(description="Log-odds by how each picture looks.")
+    motion: float = Field(description="Log-odds by how the face moves from picture to picture.")
+
+
+class LedgerOut(Wire):
+    """The log-odds of a face's score as a sum: `base` and every number of `shares` add up to `logit`, but for the rounding of fp64."""
+
+    logit: float = Field(description="Log-odds of the score: p = 1 / (1 + exp(-logit)).")
+    base: float = Field(description="What the calibration says before any evidence.")
+    shares: list[LedgerShareOut] = Field(
+        description="In order of time, of equal length, at most 12; those without a judged moment are missing."
+    )
+
+
 class TrackOut(Wire):
     """One face over its life."""
 
@@ -99,6 +120,9 @@ class TrackOut(Wire):
     reason: ReasonCode | None
     time_constants_s: tuple[float, float, float] | None = Field(description="5th, 50th, 95th percentile of the memory's time constants.")
     crops: list[CropOut]
+    ledger: LedgerOut | None = Field(
+        None, description="Where the score comes from; null where it is, and in results from before there were ledgers."
+    )
 
 
 class MediaOut(Wire):
@@ -120,6 +144,28 @@ class GapOut(Wire):
 
     start_s: float
     end_s: float
+
+
+class CredentialAction(Wire):
+    """What a manifest says was done."""
+
+    action: str = Field(max_length=200, description="A code of C2PA, as `c2pa.edited`.")
+    agent: str | None = Field(max_length=200, description="With what.")
+    source_type: str | None = Field(max_length=200, description="What came of it, as IPTC names kinds of sources.")
+
+
+class ContentCredentials(Wire):
+    """What the content credentials (C2PA) inside the media say: claims of whoever signed them, whom nobody here vouches for."""
+
+    state: Literal["none", "valid", "invalid", "unreadable"] = Field(
+        description="`valid`: signed, and not changed since; `invalid`: it was changed, or the signature does not hold."
+    )
+    claim_generator: str | None = Field(None, max_length=200, description="What program says that it made the media.")
+    issuer: str | None = Field(None, max_length=200, description="Whose certificate signed, as the certificate says.")
+    signer: str | None = Field(None, max_length=200, description="The name on that certificate.")
+    signed_at: str | None = Field(None, max_length=200, description="When, as a time stamp in it says.")
+    actions: list[CredentialAction] = Field([], max_length=16, description="What was done, as it says; the first 16.")
+    problems: list[str] = Field([], max_length=8, description="What does not hold, as codes of C2PA; the first 8.")
 
 
 class TimeOut(Wire):
@@ -199,8 +245,26 @@ class Timeline(Wire):
 
     time_base: tuple[int, int]
     threshold: float
-    frame_pts: list[int] = Field(description="Every analysed frame, faces or not.")
+    frame_pts: list[int] = Field(
+        description="Every analysed frame, faces or not; of a thinned part those in which a row was seen, and more."
+    )
     rows: list[TimelineRow]
+
+
+class TimelineBand(Wire):
+    """A stretch without a judgement."""
+
+    track: int | None = Field(description="The face that it is about; null when no face was there at all.")
+    start_s: float
+    end_s: float
+    reason: ReasonCode | Literal["absent"] = Field(description="`absent`: other faces were there, this one was not.")
+
+
+class TimelinePart(Timeline):
+    """A timeline, or as much of it as was asked for."""
+
+    total_rows: int | None = Field(default=None, description="How many rows a part has in truth; absent where all are given.")
+    bands: list[TimelineBand] | None = Field(default=None, description="Where nothing was judged; absent where all rows are given.")
 
 
 class VerdictOut(Wire):
@@ -210,6 +274,7 @@ class VerdictOut(Wire):
     sentence: str
     score: ScoreOut
     threshold: float
+    threshold_version: int = Field(default=0, description="Of the tenant's, for this calibration; 0: the one that the weights came with.")
     target_fpr: float
     reasons: list[ReasonCode]
     coverage: CoverageOut
@@ -217,13 +282,14 @@ class VerdictOut(Wire):
     tracks: list[TrackOut]
 
     @classmethod
-    def of(cls, verdict: Verdict, calibration_id: str) -> VerdictOut:
-        """Convert a verdict that was reached by that calibration."""
+    def of(cls, verdict: Verdict, calibration_id: str, threshold_version: int = 0) -> VerdictOut:
+        """Convert a verdict that was reached by that calibration and that version of a tenant's threshold."""
         return VerdictOut(
             verdict=verdict.verdict,
             sentence=verdict.sentence,
             score=_score(verdict.score, calibration_id),
             threshold=verdict.threshold,
+            threshold_version=threshold_version,
             target_fpr=verdict.target_fpr,
             reasons=list(verdict.reasons),
             coverage=_coverage(verdict.coverage),
@@ -240,13 +306,21 @@ class AnalysisResult(VerdictOut):
     time: TimeOut
     warnings: list[WarningOut]
     stages: list[StageOut]
+    content_credentials: ContentCredentials | None = Field(None, description="Null where nobody looked: without the extra `credentials`.")
 
     @classmethod
-    def from_report(cls, report: AnalysisReport, *, sha256: str | None = None) -> AnalysisResult:
-        """Convert a finished analysis; `sha256` is the digest of the media's bytes where the caller has it."""
+    def from_report(
+        cls,
+        report: AnalysisReport,
+        *,
+        sha256: str | None = None,
+        threshold_version: int = 0,
+        credentials: ContentCredentials | None = None,
+    ) -> AnalysisResult:
+        """Convert a finished analysis; `sha256` is the digest of the media's bytes, `credentials` what they say, where the caller knows."""
         media, counts, model = report.media, report.counts, report.model
         return cls(
-            **dict(VerdictOut.of(report.verdict, model.calibration_id)),
+            **dict(VerdictOut.of(report.verdict, model.calibration_id, threshold_version)),
             models=[ModelOut.of(model)],
             media=MediaOut(
                 sha256=sha256,
@@ -264,6 +338,7 @@ class AnalysisResult(VerdictOut):
             time=TimeOut.model_validate(asdict(report.time)),
             warnings=[WarningOut(code=warning.code, detail=warning.detail) for warning in report.warnings],
             stages=[_stage(stage) for stage in report.stages],
+            content_credentials=credentials,
         )
 
 
@@ -393,7 +468,22 @@ def _track(track: TrackReport, calibration_id: str) -> TrackOut:
         reason=track.reason,
         time_constants_s=track.time_constants_s,
         crops=[CropOut(k=k, at=moment(crop.pts, crop.time_base), p=crop.p) for k, crop in enumerate(track.crops)],
+        ledger=None if track.ledger is None else _ledger(track.ledger, track.time_base),
     )
+
+
+def _ledger(ledger: Ledger, base: Fraction) -> LedgerOut:
+    shares = [
+        LedgerShareOut(
+            start=moment(share.start_pts, base),
+            end=moment(share.end_pts, base),
+            judged=share.judged,
+            appearance=share.appearance,
+            motion=share.motion,
+        )
+        for share in ledger.shares
+    ]
+    return LedgerOut(logit=ledger.logit, base=ledger.base, shares=shares)
 
 
 def _stage(stage: StageTime) -> StageOut:

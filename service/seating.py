@@ -21,7 +21,16 @@ def take_seat(engines: Engines, terms: StreamTerms, *, patient: bool = False, na
     Raises:
         Overloaded: there is none; it says when to ask again.
     """
+    check_seats(engines, terms)
+    return LiveStream(engines, patient=patient, native_hz=native_hz)
+
+
+def check_seats(engines: Engines, terms: StreamTerms) -> None:
+    """Whether the operator's terms leave one. That the load does is known by who takes it: asking would use a newcomer's turn up.
+
+    Raises:
+        Overloaded: they do not.
+    """
     if engines.seated >= terms.max_streams:
         most = f"at most {terms.max_streams} (UNDERCURRENT_STREAMS__MAX_STREAMS)"
         raise Overloaded("There are as many streams as there may be.", expected=most, got="one more", retry_after_s=RETRY_S)
-    return LiveStream(engines, patient=patient, native_hz=native_hz)

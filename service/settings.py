@@ -5,24 +5,32 @@ Read once by `read_settings` and passed by hand; `app.py` takes it.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Literal, get_args
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as NotJson
 
 from pipelines.devices import DEVICE_WORDS
 from pipelines.media import Limits, RtspTransport
+from pipelines.verdict import VerdictName
 from service.problems import ServiceError
 from service.url_policy import Network
 
 MIB = 1024**2
 GIB = 1024**3
+DEFAULT_TENANT: Final = "default"
+"""Whose everything is where nobody has keys."""
+Scope = Literal["analyses:read", "analyses:write", "streams", "feeds", "webhooks", "reviews", "reviews:lead", "admin"]
+SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 
 
 class SettingsError(ServiceError):
@@ -85,6 +93,73 @@ class KeyTerms:
     """Requests that are under way, event streams and live streams among them."""
 
 
+@dataclass(frozen=True, slots=True)
+class TenantTerms:
+    """What one tenant may have of the service, so that there is some for the others."""
+
+    max_unfinished: Annotated[int, Field(ge=1)] = 1000
+    """Analyses that wait or run."""
+    max_bytes: Annotated[int, Field(ge=1)] = 1024 * GIB
+    """Of media that is kept."""
+    max_streams: Annotated[int, Field(ge=1)] | None = None
+    """Live streams at once, of one replica; None: as many as there may be."""
+    max_feeds: Annotated[int, Field(ge=1)] | None = None
+    """Registered cameras; None: as many as there may be."""
+
+
+def _from_json(given: object) -> object:
+    """What an environment variable of a list holds: pydantic-settings decodes those of settings, not of their parts."""
+    if isinstance(given, str):
+        try:
+            return json.loads(given)
+        except ValueError as error:
+            raise ValueError('Input should be JSON, as ["one", "two"]') from error
+    return given
+
+
+_Words = Annotated[tuple[str, ...], BeforeValidator(_from_json)]
+
+
+@dataclass(frozen=True, slots=True)
+class OidcTerms:
+    """Whom an issuer of OpenID Connect lets into the dashboard, and what for."""
+
+    issuer: str | None = None
+    """Its URL, as its tokens name it; None: sign-in is by key alone."""
+    client_id: str = ""
+    client_secret: SecretStr | None = None
+    """None: a public client, which PKCE alone protects."""
+    name: str = "single sign-on"
+    """What the sign-in page calls it."""
+    public_url: str | None = None
+    """Where browsers reach this service, as https://host; as the request says where it is empty. The issuer is to send them back to
+    /sign-in/issuer/back there."""
+    extra_scopes: _Words = ()
+    """Asked for beside `openid` and `email`, as an issuer may want for groups."""
+    allowed_domains: _Words = ()
+    """Of verified e-mails; `*` is whoever the issuer knows."""
+    allowed_groups: _Words = ()
+    groups_claim: str = "groups"
+    tenant: str = DEFAULT_TENANT
+    """Of whoever signs in, unless `tenant_claim` says it."""
+    tenant_claim: str | None = None
+    default_scopes: Annotated[tuple[Scope, ...], BeforeValidator(_from_json)] = ("analyses:read",)
+    """Of whoever signs in, unless `scopes_claim` names some."""
+    scopes_claim: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewTerms:
+    """How people review what was judged."""
+
+    verdicts: Annotated[tuple[VerdictName, ...], BeforeValidator(_from_json)] = ("manipulated", "inconclusive")
+    """What waits in the queue; all else can be reviewed too, by opening it."""
+    lease_s: Annotated[float, Field(ge=10, le=86_400)] = 300.0
+    """How long an analysis stays locked for whoever has it open and says nothing; a page says so every minute."""
+    second_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Of all analyses, those that a second reviewer decides too, without seeing what the first one said."""
+
+
 def _default_data_dir() -> Path:
     base = os.environ.get("XDG_DATA_HOME")
     return (Path(base) if base else Path.home() / ".local" / "share") / "undercurrent"
@@ -97,7 +172,9 @@ def _default_replica() -> str:
 class Settings(BaseSettings):
     """What an operator may choose. A nested field is reached with `__`: `UNDERCURRENT_LIMITS__MAX_PIXELS`."""
 
-    model_config = SettingsConfigDict(env_prefix="UNDERCURRENT_", env_nested_delimiter="__", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="UNDERCURRENT_", env_nested_delimiter="__", frozen=True, extra="forbid", hide_input_in_errors=True
+    )
 
     host: str = Field("127.0.0.1", description="Address to listen on; on any but loopback, every request needs a key.")
     port: int = Field(8000, ge=0, le=65535, description="TCP port; 0 takes a free one.")
@@ -132,14 +209,22 @@ class Settings(BaseSettings):
     segment_s: float = Field(15.0, gt=0, le=3600, description="Seconds of media between two bookmarks: what a crash costs at most.")
     retention_days: float | None = Field(None, gt=0, description="Days after its end that an analysis is kept; empty: for ever.")
     drain_notice_s: float = Field(0.0, ge=0, description="Seconds between not being ready and closing, for a load balancer to notice.")
+    signing_key: Path | None = Field(
+        None,
+        description="PEM file with the Ed25519 key that signs evidence packs; one in the database, made at the first start, when empty.",
+    )
     traces_endpoint: str | None = Field(None, description="OTLP collector (`http://host:4318`) that traces are sent to; empty: none.")
     camera_networks: tuple[Network, ...] = Field(
-        ("public",), description="Where URLs may point, of cameras and of media: networks, and `public` for every address of the internet."
+        ("public",),
+        description="Where URLs may point, of cameras, media and webhooks: networks, and `public` for every address of the internet.",
     )
     limits: Limits = Field(default_factory=Limits, description="What one untrusted file may ask of this machine.")
     keys: KeyTerms = Field(default_factory=KeyTerms, description="What one key may ask of this service.")
+    tenants: TenantTerms = Field(default_factory=TenantTerms, description="What one tenant may have of this service.")
+    oidc: OidcTerms = Field(default_factory=OidcTerms, description="Whom an issuer of OpenID Connect lets into the dashboard.")
     streams: StreamTerms = Field(default_factory=StreamTerms, description="What live streams get of this machine.")
     feeds: FeedTerms = Field(default_factory=FeedTerms, description="What the cameras that the service watches by itself may take.")
+    reviews: ReviewTerms = Field(default_factory=ReviewTerms, description="How people review what was judged.")
 
     @property
     def is_loopback(self) -> bool:
@@ -165,8 +250,40 @@ def read_settings(**overrides: object) -> Settings:
     """
     given: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
     try:
-        return Settings(**given)
+        settings = Settings(**given)
     except ValidationError as error:
         first = error.errors()[0]
         name = "UNDERCURRENT_" + "__".join(str(part).upper() for part in first["loc"])
-        raise SettingsError(f"{name}: {first['msg']}.", expected="a valid setting", got=repr(first["input"])) from error
+        # Of what has a secret among its parts nothing is repeated: its name may be misspelt, too.
+        got = "something else" if first["loc"][:1] == ("oidc",) else repr(first["input"])
+        raise SettingsError(f"{name}: {first['msg']}.", expected="a valid setting", got=got) from error
+    except NotJson as error:
+        # For values of several parts; it names the field in quotes.
+        name = "UNDERCURRENT_" + str(error).split('"')[1].upper()
+        raise SettingsError(f"{name} cannot be read.", expected='JSON, as ["one", "two"] for a list', got=str(error.__cause__)) from error
+    _check_oidc(settings.oidc)
+    return settings
+
+
+def _check_oidc(terms: OidcTerms) -> None:
+    """What hangs together; not in the dataclass, whose complaint would repeat the secret."""
+    if terms.issuer is None:
+        return
+    wanted: str | None = None
+    if not _is_safe_url(terms.issuer):
+        wanted, got = "UNDERCURRENT_OIDC__ISSUER as https://...; http:// is for this machine alone", terms.issuer
+    elif not terms.client_id:
+        wanted, got = "UNDERCURRENT_OIDC__CLIENT_ID beside an issuer", "none"
+    elif not terms.allowed_domains and not terms.allowed_groups:
+        wanted, got = 'UNDERCURRENT_OIDC__ALLOWED_DOMAINS or __ALLOWED_GROUPS; ["*"] lets in whoever the issuer knows', "neither"
+    elif terms.public_url is not None and urlsplit(terms.public_url).scheme not in ("http", "https"):
+        wanted, got = "UNDERCURRENT_OIDC__PUBLIC_URL as https://host", terms.public_url
+    if wanted is not None:
+        raise SettingsError("Nobody can sign in through the issuer.", expected=wanted, got=got)
+
+
+def _is_safe_url(url: str) -> bool:
+    parts = urlsplit(url)
+    return bool(parts.hostname) and (
+        parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1"))
+    )

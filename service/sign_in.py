@@ -6,17 +6,18 @@ its owner.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Request, Response
 from pydantic import Field, SecretStr
 
-from service.auth import COOKIE, Known, KnownKey, known_key
+from service.auth import COOKIE, KnownKey, known_key
 from service.database import now
 from service.key_store import Scope
 from service.problems import documented
-from service.rooms import Rooms
+from service.rooms import Rooms, ServiceRooms
 from service.schemas import Wire
 
 LASTS: Final = timedelta(hours=12)
@@ -42,31 +43,54 @@ class SessionOut(Wire):
 async def create_session(given: SignIn, request: Request, response: Response, rooms: Rooms) -> SessionOut:
     """Sign a browser in with a key. The cookie is for this site alone, and not for scripts."""
     key = await known_key(rooms.keys, given.key.get_secret_value())
-    latest = now() + LASTS
-    expires_at = latest if key.expires_at is None else min(latest, key.expires_at)
-    derived = await rooms.keys.create(
-        f"a browser, by {key.id}", key.granted, tenant=key.tenant, expires_at=expires_at, parent=key.parent or key.id
-    )
-    response.set_cookie(
-        COOKIE,
-        derived.secret,
-        max_age=int((expires_at - now()).total_seconds()),
+    expires_at = await begin_session(
+        response,
+        rooms,
+        key.name,
+        key.granted,
+        tenant=key.tenant,
+        latest=key.expires_at,
+        parent=key.root,
+        subject=key.subject,
         secure=request.url.scheme == "https",
-        httponly=True,
-        samesite="strict",
     )
     return SessionOut(tenant=key.tenant, scopes=sorted(key.granted), expires_at=expires_at)
 
 
-@router.get("", responses=documented())
-async def get_session(caller: Known, key: KnownKey) -> SessionOut:
-    """Who this is."""
-    return SessionOut(tenant=caller.tenant, scopes=sorted(caller.scopes), expires_at=None if key is None else key.expires_at)
+async def begin_session(
+    response: Response,
+    rooms: ServiceRooms,
+    name: str,
+    scopes: Iterable[Scope],
+    *,
+    tenant: str,
+    latest: datetime | None = None,
+    parent: str | None = None,
+    subject: str | None = None,
+    secure: bool,
+) -> datetime:
+    """Give a browser what it holds from now on, in the cookie of an answer; when that ends.
+
+    Args:
+        response: what goes to the browser.
+        rooms: the service's.
+        name, scopes, tenant: who has signed in, and what for.
+        latest: it ends by then.
+        parent: the key that it ends with; or
+        subject: what the issuer calls whoever has signed in.
+        secure: the browser came over TLS.
+    """
+    expires_at = now() + LASTS if latest is None else min(now() + LASTS, latest)
+    made = await rooms.keys.create(name, scopes, tenant=tenant, expires_at=expires_at, parent=parent, subject=subject)
+    response.set_cookie(
+        COOKIE, made.secret, max_age=int((expires_at - now()).total_seconds()), secure=secure, httponly=True, samesite="strict"
+    )
+    return expires_at
 
 
 @router.delete("", status_code=204, responses=documented())
 async def delete_session(key: KnownKey, response: Response, rooms: Rooms) -> None:
     """Sign out: the cookie is forgotten, and what it held opens nothing any more."""
-    if key is not None and key.parent is not None:
-        await rooms.keys.revoke(key.id)
+    if key is not None and key.is_session:
+        await rooms.keys.revoke(key.id, last_admin=True)
     response.delete_cookie(COOKIE, httponly=True, samesite="strict")

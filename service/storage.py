@@ -1,10 +1,13 @@
-"""Files: an analysis's media and evidence come in, files and bytes go out. Written by `intake.py` and `judging.py`, read by the routers.
+"""Files: an analysis's media and evidence come in, files and bytes go out. Written by `intake.py`, `judging.py` and `renditions.py`.
 
 analyses/<id>/media                         the bytes as they came, under a name that says nothing (FFmpeg trusts extensions)
 analyses/<id>/bookmarks/<key>               where its analysis was at the end of a segment, until it has ended
 analyses/<id>/evidence/timeline.json        Timeline
+analyses/<id>/evidence/columns-1.safetensors the same for whoever wants a part of it (`timeline_columns.py`)
 analyses/<id>/evidence/<track>-<k>.jpg      evidence crop, and <track>-<k>.png its boundary map
+analyses/<id>/evidence/config.json           Config, what it was judged with
 analyses/<id>/evidence/result.json          AnalysisResult, written last
+analyses/<id>/rendition/<sha256>.mp4        the same pictures at the same times for browsers (`renditions.py`), made when it is wanted
 uploads/<id>/media                          what a client put into the bucket itself (`direct_uploads.py`)
 
 All of it lies in the data directory, or in a bucket (`UNDERCURRENT_STORE_URL`), where several replicas share it.
@@ -18,6 +21,7 @@ import shutil
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import Final, Literal, Self
@@ -25,14 +29,27 @@ from uuid import UUID
 
 from service.ids import new_id
 from service.objects import ObjectNotFound, Objects
+from service.pack_wire import Config
 from service.problems import DiskFull, UnknownEvidence
 from service.report import CropImages
 from service.schemas import AnalysisResult, Timeline
 from service.settings import Settings
+from service.timeline_columns import columns_of
 
 Layer = Literal["face", "boundary"]
 ORPHAN_S: Final = 86_400.0
 """Another replica may be storing what has no row yet, for no longer than this."""
+TIMELINE: Final = "timeline.json"
+COLUMNS: Final = "columns-1.safetensors"
+"""The number is the format's: a replica that knows another one makes its own from the JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendition:
+    """One that the store has."""
+
+    sha256: str
+    size_bytes: int
 
 
 class Storage:
@@ -101,13 +118,25 @@ class Storage:
         """
         self._objects.remove_group(f"analyses/{analysis_id}")
 
-    def remove_orphans(self, known: Iterable[str]) -> list[str]:
+    def kept(self) -> list[str]:
+        """The analyses of which there is anything.
+
+        Raises:
+            StoreUnavailable: nobody knows now.
+        """
+        return self._objects.groups("analyses")
+
+    def remove_orphans(self, kept: Iterable[str], known: Iterable[str]) -> list[str]:
         """Remove whatever no row knows (a process died between an upload's first byte and its row), and uploads that nobody claimed.
+
+        Args:
+            kept: what there was before the rows were read: what came meanwhile may have a row by now.
+            known: what has a row.
 
         Raises:
             StoreUnavailable: some of it may be there still.
         """
-        unknown = sorted(set(self._objects.groups("analyses")) - set(known))
+        unknown = sorted(set(kept) - set(known))
         orphans = [f"analyses/{name}" for name in unknown if self._objects.is_own or _is_old(name)]
         orphans += [f"uploads/{name}" for name in self._objects.groups("uploads") if _is_old(name)]
         for name in orphans:
@@ -128,7 +157,7 @@ class Storage:
             await self._objects.write(name, chunks)
             yield file
             return
-        with self._scratch_file() as (path, copy):
+        with self.scratch_file() as (path, copy):
             await self._objects.write(name, _copied(chunks, copy))
             yield path
 
@@ -146,7 +175,7 @@ class Storage:
                     raise ObjectNotFound("There is no such file.", expected="a file that was kept", got=name)
             yield file
             return
-        with self._scratch_file() as (path, copy):
+        with self.scratch_file() as (path, copy):
             with _lost(analysis_id):
                 for piece in self._objects.fetch(name):
                     self.make_sure_of_room(len(piece))
@@ -164,13 +193,57 @@ class Storage:
                 yield piece
 
     @contextmanager
-    def _scratch_file(self) -> Iterator[tuple[Path, FileIO]]:
+    def scratch_file(self) -> Iterator[tuple[Path, FileIO]]:
+        """An empty file of this process, gone after the context."""
         path = self._scratch / new_id()
         try:
-            with FileIO(path, "xb") as file:
+            with FileIO(path, "xb+") as file:
                 yield path, file
         finally:
             path.unlink(missing_ok=True)
+
+    # -- renditions --------------------------------------------------------------------------------------------
+
+    def put_at(self, file: FileIO, at: int, piece: bytes) -> None:
+        """Write a piece of a scratch file.
+
+        Raises:
+            DiskFull: there is no room for it.
+        """
+        self.make_sure_of_room(len(piece))
+        file.seek(at)
+        _append(file, piece)
+
+    def rendition(self, analysis_id: str) -> Rendition | None:
+        """The rendition of an analysis' media; None if there is none yet.
+
+        Raises:
+            StoreUnavailable: nobody knows now.
+        """
+        # Two replicas may have made one each; which of them is told must not change.
+        for name, size in sorted(self._objects.names(f"analyses/{analysis_id}/rendition").items()):
+            if name.endswith(".mp4"):
+                return Rendition(name.rpartition("/")[2].removesuffix(".mp4"), size)
+        return None
+
+    def write_rendition(self, analysis_id: str, file: Path, rendition: Rendition) -> None:
+        """Keep one, whole or not at all.
+
+        Raises:
+            StoreUnavailable, DiskFull: it cannot be kept.
+        """
+        self.make_sure_of_room(rendition.size_bytes)
+        self._objects.put_file(_rendition(analysis_id, rendition.sha256), file)
+
+    async def read_rendition(self, analysis_id: str, sha256: str, start: int, end: int) -> AsyncIterator[bytes]:
+        """Its bytes from `start` up to and not with `end`.
+
+        Raises:
+            UnknownEvidence, StoreUnavailable: it is gone, or cannot be had now.
+        """
+        with _lost(analysis_id):
+            async for piece in self._objects.read_range(_rendition(analysis_id, sha256), start, end):
+                yield piece
 
     # -- media that a client put there itself -----------------------------------------------------------------
 
@@ -253,7 +326,39 @@ class Storage:
             UnknownEvidence, StoreUnavailable: it is gone, or cannot be had now.
         """
         with _lost(analysis_id):
-            return await self._objects.read(_evidence(analysis_id, "timeline.json"))
+            return await self._objects.read(_evidence(analysis_id, TIMELINE))
+
+    async def read_columns(self, analysis_id: str) -> bytes | None:
+        """The timeline as `columns_of` gave it; None where nobody has written that.
+
+        Raises:
+            StoreUnavailable: it cannot be had now.
+        """
+        try:
+            return await self._objects.read(_evidence(analysis_id, COLUMNS))
+        except ObjectNotFound:
+            return None
+
+    def write_columns(self, analysis_id: str, content: bytes) -> None:
+        """Keep the columns of a timeline that was written without; nothing happens when the timeline is gone.
+
+        Raises:
+            StoreUnavailable, DiskFull: they cannot be kept.
+        """
+        self.make_sure_of_room(len(content))
+        self._objects.put(_evidence(analysis_id, COLUMNS), content)
+        # It may have been deleted meanwhile.
+        if _evidence(analysis_id, TIMELINE) not in self._objects.names(f"analyses/{analysis_id}/evidence"):
+            self._objects.remove(_evidence(analysis_id, COLUMNS))
+
+    async def read_config(self, analysis_id: str) -> Config:
+        """What it was judged with.
+
+        Raises:
+            UnknownEvidence, StoreUnavailable: it is gone, or cannot be had now.
+        """
+        with _lost(analysis_id):
+            return Config.model_validate_json(await self._objects.read(_evidence(analysis_id, "config.json")))
 
     async def read_crop(self, analysis_id: str, track: int, k: int, layer: Layer) -> bytes:
         """One evidence picture: JPEG of the face, PNG of its boundary map.
@@ -283,14 +388,20 @@ class Storage:
         return dict(zip(keys, await asyncio.gather(*(both(*key) for key in keys)), strict=True))
 
     def write_evidence(
-        self, analysis_id: str, result: AnalysisResult, timeline: Timeline, crops: Mapping[tuple[int, int], CropImages]
+        self,
+        analysis_id: str,
+        result: AnalysisResult,
+        timeline: Timeline,
+        crops: Mapping[tuple[int, int], CropImages],
+        config: Config,
     ) -> None:
         """Write all evidence of one analysis, the result last; of earlier evidence nothing stays.
 
         Raises:
             StoreUnavailable, DiskFull: it is not all there.
         """
-        files = {"timeline.json": timeline.model_dump_json().encode()}
+        rows = timeline.model_dump_json().encode()
+        files = {TIMELINE: rows, COLUMNS: columns_of(rows), "config.json": config.model_dump_json().encode()}
         for (track, k), images in crops.items():
             files |= {_crop(track, k, "face"): images.jpeg, _crop(track, k, "boundary"): images.boundary_png}
         files["result.json"] = result.model_dump_json().encode()
@@ -302,6 +413,10 @@ class Storage:
 
 def _media(analysis_id: str) -> str:
     return f"analyses/{analysis_id}/media"
+
+
+def _rendition(analysis_id: str, sha256: str) -> str:
+    return f"analyses/{analysis_id}/rendition/{sha256}.mp4"
 
 
 def _upload(upload_id: str) -> str:
@@ -341,7 +456,7 @@ def _append(file: FileIO, piece: bytes) -> None:
         while left:
             left = left[file.write(left) :]
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         raise DiskFull("The disk is full; delete analyses or give the service more room.", expected="room", got="none") from error
 

@@ -6,14 +6,16 @@ Made by `streams.py`. The session is the longer-lived: it outlives a connection 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 import structlog
 from pydantic import ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from models.errors import Refusal
+from service.auth import Unauthenticated
 from service.close_codes import CloseCode, close_code
 from service.media_header import MediaHeader
 from service.outbox import Missed
@@ -54,6 +56,14 @@ class Door(Protocol):
         """One to go on with; raises UnknownSession."""
         ...
 
+    def shut(self, session: Session, why: Refusal) -> None:
+        """End it; nobody goes on with it."""
+        ...
+
+
+KeyEnd = Callable[[], Coroutine[Any, Any, NoReturn]]
+"""Raises Unauthenticated once the key that a client came with has ended."""
+
 
 class Connection:
     """A client that is connected.
@@ -62,15 +72,23 @@ class Connection:
         socket: not accepted yet.
         door: where sessions are to be had.
         start_s: how long `start` may take.
+        key_end: begun with the connection.
     """
 
-    def __init__(self, socket: WebSocket, door: Door, start_s: float) -> None:
-        self._socket, self._door, self._start_s = socket, door, start_s
+    def __init__(self, socket: WebSocket, door: Door, start_s: float, key_end: KeyEnd) -> None:
+        self._socket, self._door, self._start_s, self._key_end = socket, door, start_s, key_end
         self._pong: Pong | None = None
         self._resumed: Resumed | None = None
 
     async def run(self) -> None:
-        """Serve the client until it or its session ends."""
+        """Serve the client until it, its session or its key ends."""
+        ended = asyncio.create_task(self._key_end())
+        try:
+            await self._run(ended)
+        finally:
+            ended.cancel()
+
+    async def _run(self, ended: asyncio.Task[NoReturn]) -> None:
         spoken = self._socket.scope["subprotocols"]
         await self._socket.accept(SUBPROTOCOL if SUBPROTOCOL in spoken else None)
         # A client that went away, or does not read, is told nothing more; its session waits for it.
@@ -86,7 +104,7 @@ class Connection:
             except Refusal as error:
                 await self._refuse(error, None)
             else:
-                await self._serve(session)
+                await self._serve(session, ended)
 
     async def _begun(self) -> Session:
         """What the first message asks for."""
@@ -113,12 +131,12 @@ class Connection:
         )
         return session
 
-    async def _serve(self, session: Session) -> None:
+    async def _serve(self, session: Session, ended: asyncio.Task[NoReturn]) -> None:
         taken_over = session.attach()
         log.info("stream_attached", stream=session.id, resumed=self._resumed is not None)
         hear, tell = asyncio.create_task(self._hear(session, taken_over)), asyncio.create_task(self._tell(session, taken_over))
         away, farewell = asyncio.create_task(taken_over.wait()), asyncio.create_task(_farewell(session))
-        tasks = {hear, tell, away, farewell}
+        tasks: set[asyncio.Task[Any]] = {hear, tell, away, farewell, ended}
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -126,16 +144,22 @@ class Connection:
             for task in tasks:
                 task.cancel()
             ends = await asyncio.gather(*tasks, return_exceptions=True)
+        why: Unauthenticated | None = None
         for end in ends:
             if isinstance(end, WebSocketDisconnect):
                 # Whoever has lost a connection closes it with nothing, or another code: this client is not coming back.
                 if end.code == CloseCode.DONE:
                     session.abort("stopped", None)
+            elif isinstance(end, Unauthenticated):
+                why = end
             elif isinstance(end, Exception):
                 raise end
         if taken_over.is_set():
             gone = GoneOnElsewhere("The session goes on over another connection.", expected="one connection", got="two")
             await self._refuse(gone, session.id)
+        elif why is not None:
+            self._door.shut(session, why)
+            await self._refuse(why, session.id)
         elif tell.done() and not tell.cancelled() and tell.exception() is None and session.close_code is not None:
             await self._close(session.close_code)
 

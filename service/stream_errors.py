@@ -45,6 +45,11 @@ class StreamDraining(ServiceError):
     title = "The service is stopping"
     status = 503
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """Another replica, or the next run of this one, may take it."""
+        return {"Retry-After": "5"}
+
 
 class StreamFault(ServiceError):
     """A fault of ours."""

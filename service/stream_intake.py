@@ -68,7 +68,7 @@ class Intake:
             feed.put(beginning(codec), 0)
 
     def take(self, header: MediaHeader, payload: memoryview) -> Dropped | None:
-        """Take a piece, or say why it was dropped.
+        """Take a piece, or say why it was dropped. Where nothing is left for the decoder to take, there may be a new `allowance` to tell.
 
         Raises:
             BadMedia: its kind is not the session's.
@@ -81,13 +81,13 @@ class Intake:
             raise OutOfOrder("Media came out of order.", expected=f"seq {self.next_seq}", got=str(header.seq))
         if header.seq != self.next_seq:
             # Sent before its client could hear of the drop: no abuse, unless it is beyond the credit as well.
-            return self._over_credit(abuse=header.seq >= self.allowance.media)
+            return self._over_credit(len(payload), abuse=header.seq >= self.allowance.media)
         if not self._within_credit(len(payload)):
-            return self._over_credit(abuse=True)
+            return self._over_credit(len(payload), abuse=True)
         data: bytes | memoryview = payload
         if self._codec is not None and payload:
             if header.pts_us is None:
-                self.next_seq += 1
+                self._pass_over(len(payload))
                 return "no_pts"
             data = picture(self._codec, header.pts_us, payload)
             self.told.append(Told(header.pts_us, header.capture_epoch_us, bool(header.flags & MediaFlag.DISCONTINUITY)))
@@ -125,7 +125,7 @@ class Intake:
     def _within_credit(self, size: int) -> bool:
         return self.received.media + 1 <= self.allowance.media and self.received.bytes + size <= self.allowance.bytes
 
-    def _over_credit(self, *, abuse: bool) -> Dropped:
+    def _over_credit(self, size: int, *, abuse: bool) -> Dropped:
         self._abuse += abuse
         if self._abuse >= ABUSE:
             raise OverCredit(
@@ -134,8 +134,14 @@ class Intake:
         if self._codec is None:
             self._missing = True
         else:
-            self.next_seq += 1
+            self._pass_over(size)
         return "client_over_credit"
+
+    def _pass_over(self, size: int) -> None:
+        """A picture came and goes nowhere: its client has spent credit on it, and gets it back."""
+        self.next_seq += 1
+        self.received = _sum(self.received, 1, size)
+        self.taken(size)
 
 
 def _sum(allowance: Allowance, media: int, octets: int) -> Allowance:

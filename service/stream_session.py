@@ -17,7 +17,6 @@ from typing import Any, Final, Literal
 
 import structlog
 
-from models.calibration import probability
 from models.errors import Refusal
 from pipelines.errors import PipelineError
 from pipelines.live import Failed, LiveEvent, LiveStream, Scored, Shed
@@ -170,13 +169,19 @@ class Session:
         self._media_at = time.monotonic()
         if self._paused_at is not None:
             self.resume_media()
+        allowed = self.intake.allowance
         if (cause := self.intake.take(header, payload)) is not None:
             self.drop(cause, 1)
+        if self.intake.allowance != allowed:
+            self._tell_credit(self.intake)
 
     def taken(self, size: int) -> None:
         """The decoder took a piece."""
         if self.intake is not None and self.intake.taken(size):
-            self.emit(Credit(session_id=self.id, credit=self.intake.allowance, received=self.intake.received))
+            self._tell_credit(self.intake)
+
+    def _tell_credit(self, intake: Intake) -> None:
+        self.emit(Credit(session_id=self.id, credit=intake.allowance, received=intake.received))
 
     def drop(self, cause: DropCause, n: int, since: float | None = None) -> None:
         """So much media was not looked at; told in sums, twice a second."""
@@ -231,7 +236,7 @@ class Session:
     @property
     def threshold(self) -> float:
         """The model's own."""
-        return probability(self._live.model.calibrator.track_logit)
+        return self._live.model.calibrator.shipped.p
 
     @property
     def error(self) -> Refusal | None:

@@ -40,8 +40,8 @@ def configure_logging(level: int = logging.INFO) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    # One line a request comes from `boundary.py`; alembic announces itself at each start.
-    for name in ("uvicorn.access", "alembic.runtime.migration"):
+    # One line a request comes from `boundary.py`; alembic announces itself at each start; a webhook's path may be a secret of its receiver.
+    for name in ("uvicorn.access", "alembic.runtime.migration", "httpx"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

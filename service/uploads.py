@@ -51,10 +51,19 @@ def open_body(request: Request, storage: Storage, settings: Settings) -> Body:
             expected="multipart/form-data, video/*, application/octet-stream or application/json",
             got=content_type or "no content type",
         )
-    if (announced := request.headers.get("content-length", "")).isdecimal():
-        check_announced(int(announced) - (MAX_OVERHEAD_BYTES if is_form else 0), storage, settings)
+    if announced := announced_bytes(request):
+        check_announced(announced, storage, settings)
     chunks = paced(request.stream(), settings, UploadTooSlow)
     return _Form(options.get(b"boundary", b""), chunks) if is_form else _Raw(chunks)
+
+
+def announced_bytes(request: Request) -> int:
+    """How large the media is at least, as the request says itself; 0 where it does not."""
+    content_type, _ = _content_type(request)
+    length = request.headers.get("content-length", "")
+    if not length.isdecimal() or content_type == "application/json":
+        return 0
+    return max(0, int(length) - (MAX_OVERHEAD_BYTES if content_type == "multipart/form-data" else 0))
 
 
 def is_json(request: Request) -> bool:

@@ -23,6 +23,9 @@ PORTS: Final = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 ANYWHERE: Final[tuple[Network, ...]] = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 """For a command line, whose user may go wherever the machine may."""
 NAT64: Final = ip_network("64:ff9b::/96")
+AZURE_HOST: Final = ip_address("168.63.129.16")
+"""Public by its number, and the host of every machine in Azure, which tells of it and gives it its settings
+(learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16). Registries of special addresses do not have it."""
 MAX_URL: Final = 4096
 RESOLVE_S: Final = 4.0
 NO_URL_HAS: Final = re.compile(r"[^!-~]|[\\\\<>\"`{}|^]")
@@ -30,6 +33,8 @@ NO_URL_HAS: Final = re.compile(r"[^!-~]|[\\\\<>\"`{}|^]")
 SECRETS: Final = re.compile(
     r"(?i)((?:user(?:name)?|login|pass(?:word|wd|phrase)?|pwd|token|secret|key|sig(?:nature)?|auth)[=:_])[^&/?#;\s]+"
 )
+KEYS: Final = re.compile(r"(?:uc_[0-9a-z]+_|whsec_)[\w+/=-]+")
+"""What opens this service (`key_store.py`), and what signs for a webhook."""
 URLS: Final = re.compile(r"(?i)\b[a-z][a-z0-9+.-]*://[^\s'\"<>]+")
 
 
@@ -61,9 +66,14 @@ def shown(url: str) -> str:
     return f"{scheme}://{netloc.rpartition('@')[2]}" + SECRETS.sub(r"\1***", path)
 
 
+def without_keys(text: str) -> str:
+    """`text` without any key in it; for whatever repeats what a client said."""
+    return KEYS.sub("(a key)", text)
+
+
 def redacted(text: str) -> str:
-    """`text` with every URL in it as `shown` shows it; for logs."""
-    return URLS.sub(lambda url: shown(url[0]), text)
+    """`text` without keys, and with every URL in it as `shown` shows it; for logs."""
+    return URLS.sub(lambda url: shown(url[0]), without_keys(text))
 
 
 class UrlPolicy:
@@ -137,7 +147,7 @@ class UrlPolicy:
         if any(address in network for network in self._networks):
             return True
         odd = address.is_private or address.is_multicast or address.is_reserved or address.is_link_local or address.is_loopback
-        return self._public and address.is_global and not odd
+        return self._public and address.is_global and not odd and address != AZURE_HOST
 
 
 def _faces(address: Address) -> list[Address]:

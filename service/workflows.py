@@ -8,12 +8,14 @@ that is ever lost. Every method may wait for the database, so none is for the ev
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import Any, Final
 
-from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, error
+from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, WorkflowStatus, error
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -65,6 +67,7 @@ class Workflows:
 
     def __init__(self, url: URL, replica: str, workers: int, work: Callable[[str, Step], None]) -> None:
         self._url = url.render_as_string(hide_password=False)
+        self._file = url.database if url.get_backend_name() == "sqlite" else None
         self._replica, self._workers, self._work = replica, workers, work
         self._idle = threading.Condition()
         self._busy = 0
@@ -76,13 +79,20 @@ class Workflows:
         logging.getLogger("dbos").addHandler(logging.NullHandler())
         logging.getLogger("dbos").setLevel(logging.WARNING)
         DBOS.migrate(self._url)
+        if self._file is not None:
+            # Kept in the file. Nobody who asks waits for who writes, nor the other way round, and a commit is one fsync instead of four.
+            with closing(sqlite3.connect(self._file)) as connection:
+                connection.execute("PRAGMA journal_mode = WAL")
         self._client = DBOSClient(
             system_database_url=self._url,
             serializer=DBOSPortableJSONSerializer(),
             application_name=NAME,
             retry_connection_errors=False,
         )
-        self._client.register_queue(QUEUE, worker_concurrency=self._workers, polling_interval_sec=POLL_S)
+        # A limit that limits nothing, for what it makes of the queue: one for each tenant, and of those that wait any may be next.
+        self._client.register_queue(
+            QUEUE, worker_concurrency=self._workers, partition_worker_concurrency=self._workers, polling_interval_sec=POLL_S
+        )
 
     def launch(self) -> None:
         """Begin to work.
@@ -127,13 +137,15 @@ class Workflows:
             self._client.destroy()
             self._client = None
 
-    def enqueue(self, analysis_id: str, priority: int) -> None:
-        """Have somebody work on it; of two that wait, the lower priority goes first. Nothing happens if that was asked before."""
+    def enqueue(self, analysis_id: str, tenant: str, priority: int) -> None:
+        """Have somebody work on it; of two of a tenant that wait, the lower priority goes first, and of two tenants whichever chance
+        takes. Nothing happens if that was asked before."""
         self._asked.enqueue(
             {
                 "workflow_name": NAME,
                 "queue_name": QUEUE,
                 "workflow_id": analysis_id,
+                "queue_partition_key": tenant,
                 "app_version": VERSION,
                 "priority": 1 + priority,
             },
@@ -159,14 +171,15 @@ class Workflows:
         for at in range(0, len(analysis_ids), 200):
             some = list(analysis_ids[at : at + 200])
             found = self._asked.list_workflows(workflow_ids=some, load_input=False, load_output=False)
-            alive |= {one.workflow_id for one in found if one.status not in ENDED}
+            alive |= {one.workflow_id for one in found if _has_work(one)}
         return [one for one in analysis_ids if one not in alive]
 
-    def enqueue_again(self, analysis_id: str, priority: int) -> None:
+    def enqueue_again(self, analysis_id: str, tenant: str, priority: int) -> None:
         """Have somebody work on what `without` found; should there be work by now, nothing happens."""
-        if self._asked.list_workflows(workflow_ids=[analysis_id], status=sorted(ENDED), load_input=False, load_output=False):
+        found = self._asked.list_workflows(workflow_ids=[analysis_id], load_input=False, load_output=False)
+        if found and not _has_work(found[0]):
             self._asked.delete_workflows([analysis_id])
-        self.enqueue(analysis_id, priority)
+        self.enqueue(analysis_id, tenant, priority)
 
     def forget_ended(self, older_than_s: float, limit: int = 500) -> int:
         """Remove what is known of work that ended so long ago; returns how much that was, at most `limit`."""
@@ -196,6 +209,11 @@ class Workflows:
     def _end(self) -> None:
         DBOS.destroy(destroy_registry=True)
         _one_a_process.release()
+
+
+def _has_work(one: WorkflowStatus) -> bool:
+    """Whether somebody works on it or will; nobody looks for what was enqueued before there was a queue for each tenant."""
+    return one.status not in ENDED and one.queue_partition_key is not None
 
 
 _one_a_process: Final = threading.Lock()

@@ -44,13 +44,13 @@ class RtspServer:
         with self._process:
             self._process.wait()
 
-    def restart(self) -> None:
-        """A new process on the same port, with all time lines at zero."""
+    def restart(self, *, without: str = "") -> None:
+        """A new process on the same port, with all time lines at zero; for what `without` names it says 404."""
         self.kill()
-        self._process = self._start()
+        self._process = self._start(without)
 
-    def _start(self) -> subprocess.Popen[str]:
-        command: list[str | Path] = [SYSTEM_PYTHON, SERVER, str(self.port), str(self._clip or "/dev/null"), KEPT]
+    def _start(self, without: str = "") -> subprocess.Popen[str]:
+        command: list[str | Path] = [SYSTEM_PYTHON, SERVER, str(self.port), str(self._clip or "/dev/null"), KEPT, without]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         answer = process.stdout.readline().split()

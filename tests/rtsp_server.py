@@ -1,8 +1,9 @@
 """An RTSP server of known pictures and times on loopback: `rtsp.py` starts it with the system's Python, the only one that knows GStreamer.
 
-    /usr/bin/python3 tests/rtsp_server.py PORT CLIP KEPT    port 0: any; prints "ready PORT" once it listens, ends when its stdin closes
+    /usr/bin/python3 tests/rtsp_server.py PORT CLIP KEPT [WITHOUT]    port 0: any; prints "ready PORT" once it listens, ends with its stdin
 
-Every client gets a pipeline of its own, which starts at frame 0. KEPT is a pattern of 0 and 1: /vfr shows frame n where KEPT[n % len] is 1.
+WITHOUT is a mount that is not there, as a relay's whose camera is away. Every client gets a pipeline of its own, which starts at frame 0.
+KEPT is a pattern of 0 and 1: /vfr shows frame n where KEPT[n % len] is 1.
 
     /file      CLIP, an mp4 or Matroska with H.264, as it is; ends when the clip ends
     /live      30 fps, one slice, a key frame every 2 s
@@ -39,7 +40,7 @@ GObject = Any
 Keep = Callable[[int], bool]
 
 
-def main(port: str, clip: str, kept: str) -> None:
+def main(port: str, clip: str, kept: str, without: str = "") -> None:
     gi = import_module("gi")
     for name in ("Gst", "GstRtsp", "GstRtspServer"):
         gi.require_version(name, "1.0")
@@ -74,6 +75,8 @@ def main(port: str, clip: str, kept: str) -> None:
     _report_often(sound)
     mount("/udp", CAMERA, udp=True)
     mount("/private", CAMERA, private=True)
+    if without:
+        mounts.remove_factory(without)
     server.set_auth(_doorkeeper(gst, rtsp, serving))
 
     # Kept in a name: when the source is collected, the server stops listening.

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-Part = Literal["chromium", "rtsp", "postgresql", "shared", "gpu", "nginx", "prometheus"]
+Part = Literal["chromium", "rtsp", "postgresql", "shared", "gpu", "nginx", "prometheus", "aws", "c2pa"]
 
 # GStreamer's bindings come with the system's Python, never with ours.
 SYSTEM_PYTHON = Path("/usr/bin/python3")
@@ -26,7 +27,7 @@ def require(part: Part) -> Path | None:
 
     Returns:
         chromium: the browser. rtsp: the Python that can serve RTSP. postgresql: the folder of its programs. shared: the data folder.
-        nginx: the server. prometheus: its promtool. gpu: None.
+        nginx: the server. prometheus: its promtool. aws: the command line of S3. gpu, c2pa: None.
     """
     promised = _promised()
     found, reason = _look_for(part)
@@ -47,7 +48,7 @@ def _promised() -> set[str]:
 def _look_for(part: Part) -> tuple[Path | None, str | None]:
     """The part, or the reason why there is none."""
     match part:
-        case "chromium" | "nginx":
+        case "chromium" | "nginx" | "aws":
             return _program(part)
         case "prometheus":
             return _program("promtool")
@@ -59,6 +60,8 @@ def _look_for(part: Part) -> tuple[Path | None, str | None]:
         case "shared":
             data = Path(os.environ.get("UNDERCURRENT_SHARED") or ROOT.parent / "shared" / "data")
             return (data, None) if data.is_dir() else (None, f"there is no data folder at {data} (UNDERCURRENT_SHARED names another)")
+        case "c2pa":
+            return (None, None) if find_spec("c2pa") else (None, "there is no c2pa-python (the extra `credentials`)")
         case "gpu":
             return (None, None) if torch.cuda.is_available() else (None, "torch finds no CUDA GPU")
 

@@ -47,6 +47,7 @@ BREACHES = {
     "only models.face_detector imports facenet_pytorch": ("models/breach.py", "import facenet_pytorch"),
     "only service.workflows imports dbos": ("service/breach.py", "import dbos"),
     "the client loads no model and no server": ("service/client/breach.py", "import pipelines.model"),
+    "only service.content_credentials imports c2pa": ("service/breach.py", "import c2pa"),
     "only models.compiled imports onnxruntime": ("pipelines/breach.py", "import onnxruntime"),
 }
 
@@ -189,12 +190,20 @@ def test_a_part_that_is_there_is_handed_over(tmp_path: Path, monkeypatch: pytest
 def test_a_misspelt_part_fails_instead_of_promising_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNDERCURRENT_REQUIRE", "chromium,postgres")
     with pytest.raises(
-        pytest.fail.Exception, match="expected some of chromium, rtsp, postgresql, shared, gpu, nginx, prometheus; got postgres"
+        pytest.fail.Exception, match="expected some of chromium, rtsp, postgresql, shared, gpu, nginx, prometheus, aws, c2pa; got postgres"
     ):
         require("shared")
 
 
-@pytest.mark.parametrize("part", ["chromium", "rtsp", "postgresql", "shared", "gpu", "nginx", "prometheus"])
+@pytest.mark.parametrize("part", ["chromium", "rtsp", "postgresql", "shared", "gpu", "nginx", "prometheus", "aws"])
 def test_every_promised_part_is_there(part: Part) -> None:
     """Fails at once in CI when a part is missing, whether or not a test uses it yet."""
     require(part)
+
+
+def test_no_request_is_taken_to_a_thread_for_what_it_depends_on() -> None:
+    """FastAPI does that with whatever is not `async`, and beside analyses each way there and back waits for its turn."""
+    for path in sorted((ROOT / "service").rglob("*.py")):
+        text = path.read_text("utf-8")
+        for name in re.findall(r"Depends\((\w+)\)", text):
+            assert re.search(rf"^async def {name}\(", text, re.MULTILINE), f"{path.name}: {name}"

@@ -7,10 +7,28 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from standardwebhooks import Webhook
+
 Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+@dataclass(frozen=True)
+class Post:
+    """What somebody sent."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    def signed_by(self, secret: str) -> bool:
+        """Whether a webhook's signature is right, however old it is: the clock of a test may be days away, or the look at it late."""
+        stamp = datetime.fromtimestamp(int(self.headers["webhook-timestamp"]), UTC)
+        signature = Webhook(secret).sign(self.headers["webhook-id"], stamp, self.body.decode())
+        return signature in self.headers["webhook-signature"].split()
 
 
 @dataclass
@@ -21,7 +39,8 @@ class Web:
     scheme: str
     answers: dict[str, Answer] = field(default_factory=dict)
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
-    """Path and headers of each request."""
+    """Path and headers of each GET."""
+    posted: list[Post] = field(default_factory=list)
 
     def url(self, path: str, host: str = "127.0.0.1") -> str:
         """The URL of a path here."""
@@ -50,6 +69,14 @@ def web_server(certificate: Path | None = None) -> Iterator[Web]:
 
         def do_GET(self) -> None:
             web.asked.append((self.path, dict(self.headers)))
+            self._answer()
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            web.posted.append(Post(self.path, {name.lower(): value for name, value in self.headers.items()}, body))
+            self._answer()
+
+        def _answer(self) -> None:
             self.close_connection = True
             with suppress(ConnectionError):
                 if (answer := web.answers.get(self.path)) is not None:
@@ -72,7 +99,7 @@ def web_server(certificate: Path | None = None) -> Iterator[Web]:
             context.load_cert_chain(certificate)
             server.socket = context.wrap_socket(server.socket, server_side=True)
         web = Web(server.server_address[1], "http" if certificate is None else "https")
-        thread = threading.Thread(target=server.serve_forever, name="web", daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="web", daemon=True)
         thread.start()
         try:
             yield web

@@ -197,7 +197,7 @@ def judge_video(record: Record, model: Model, *, hz: float | None, read: Reader 
         codec=report.media.codec,
         width=report.media.width,
         fps=report.media.nominal_fps,
-        decision_s=_decided(rows, by_track, model.calibrator.track_logit),
+        decision_s=_decided(rows, by_track, model.calibrator.shipped.track),
         track_logits=tuple(float(logits.mean()) for logits in by_track.values()),
         frame_logits=tuple(float(row.logit) for row in rows if row.logit is not None),
         **known,

@@ -22,8 +22,10 @@ from service.client.errors import (
     ConnectionLost,
     Draining,
     Overloaded,
+    ServiceUnavailable,
     ServiceUnreachable,
     SessionLost,
+    TooManyRequests,
     WrongProtocol,
     closed_with,
     failure_of,
@@ -58,7 +60,7 @@ GREETING_S: Final = 60.0
 SILENCE_S: Final = 20.0
 """A session tells its stats every two seconds; without them its connection is dead, whatever TCP says."""
 KEPT_EVENTS: Final = 10_000
-WORTH_TRYING_AGAIN: Final = (ServiceUnreachable, ConnectionLost, Overloaded, Draining)
+WORTH_TRYING_AGAIN: Final = (ServiceUnreachable, ServiceUnavailable, ConnectionLost, Overloaded, Draining, TooManyRequests)
 OF_THE_SERVICE: Final = frozenset(CloseCode) - {CloseCode.DONE}
 
 
@@ -92,6 +94,9 @@ class Conversation:
         self._stopping: Stop | None = None
         self._last_seq = 0
         self._problem: ErrorEvent | None = None
+        """Why the session fails; its `end` follows."""
+        self._refusal: ErrorEvent | None = None
+        """Why the present connection is; the session, if there is one, knows nothing of it."""
         self._lost_at: float | None = None
         self._attempts = 0
 
@@ -101,12 +106,18 @@ class Conversation:
         Raises:
             ClientError: why it has not.
         """
-        while self.end is None:
-            try:
-                async with opened(self._url, self._headers) as socket:
-                    await self._served(socket)
-            except WORTH_TRYING_AGAIN as error:
-                await asyncio.sleep(self._wait_after(error))
+        try:
+            while self.end is None:
+                try:
+                    async with opened(self._url, self._headers) as socket:
+                        await self._served(socket)
+                except WORTH_TRYING_AGAIN as error:
+                    await asyncio.sleep(self._wait_after(error))
+        except ClientError as error:
+            if self._problem is None:
+                raise
+            # That its `end` could not be had is the lesser news.
+            raise failure_of(self._problem) from error
         if self._problem is not None:
             raise failure_of(self._problem, self.end)
 
@@ -135,12 +146,11 @@ class Conversation:
         wait_s = max(full_jitter(self._attempts), error.retry_after_s or 0.0)
         if now + wait_s > self._lost_at + self._patience_s:
             raise error
-        self._problem = None
         return wait_s
 
     async def _served(self, socket: ClientConnection) -> None:
         """One connection: returns when `end` has come, raises why it broke sooner."""
-        self._greeted = False
+        self._greeted, self._refusal = False, None
         self._words.clear()
         self._words.append(self._start if self.ready is None else Start(type="start", resume=self._whence(self.ready)))
         tasks = (asyncio.create_task(self._hear(socket)), asyncio.create_task(self._tell(socket)))
@@ -186,8 +196,8 @@ class Conversation:
 
     def _why(self, closed: ConnectionClosed) -> ClientError:
         """What the end of a connection before that of the stream means."""
-        if self._problem is not None:
-            return failure_of(self._problem)
+        if self._refusal is not None:
+            return failure_of(self._refusal)
         code = closed.rcvd.code if closed.rcvd is not None else None
         # A service that fails on one connection still has the session; 1000 and the like are not ours without an `end`.
         if code not in OF_THE_SERVICE or (code == CloseCode.FAULT and self.ready is not None):
@@ -207,7 +217,7 @@ class Conversation:
                 missed = f"{message.missed} events of it are" if message.missed else "it is"
                 raise SessionLost("The session cannot go on.", expected="to be back in time", got=f"{missed} gone")
             case ErrorEvent(event_seq=None):
-                self._problem = message
+                self._refusal = message
             case Event():
                 self._event(message)
             case _:

@@ -1,6 +1,6 @@
 """What can go wrong between a client and the service: an `error`, a close code or a failed connection comes in, a typed error goes out.
 
-One class for each close code, so that a caller can catch what it can do something about. Raised by `live.py` and `link.py`.
+One class for each close code, so that a caller can catch what it can do something about. Raised by `live.py`, `conversation.py`, `link.py`.
 """
 
 from __future__ import annotations
@@ -56,6 +56,20 @@ class AccessDenied(ClientError):
     title = "The service does not let this client in"
 
 
+class TooManyRequests(ClientError):
+    """HTTP 429 instead of a WebSocket: the key, or this address, asks for too much. The service may have room for others."""
+
+    slug = "too-many-requests"
+    title = "The service lets this client ask no more now"
+
+
+class ServiceUnavailable(ClientError):
+    """HTTP 503 instead of a WebSocket: it can serve nobody now, for want of its database, say. For want of room it is `Overloaded`."""
+
+    slug = "service-unavailable"
+    title = "The service cannot be used now"
+
+
 class StreamFailed(ClientError):
     """Base of what the service says with a close code. `problem` is its `error`; `end`, if it came so far, has the verdict until then."""
 
@@ -87,6 +101,12 @@ class Overloaded(StreamFailed):
 
 class BadMessage(StreamFailed):
     code = CloseCode.BAD_MESSAGE
+
+
+class KeyEnded(StreamFailed):
+    """The key was revoked or has expired meanwhile. Begin another stream, with another key."""
+
+    code = CloseCode.KEY_ENDED
 
 
 class UrlRefused(StreamFailed):

@@ -14,7 +14,17 @@ from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidStatu
 from websockets.http11 import Response
 from websockets.typing import Subprotocol
 
-from service.client.errors import AccessDenied, ClientError, ConnectionLost, Misuse, Overloaded, ServiceUnreachable, WrongProtocol
+from service.client.errors import (
+    AccessDenied,
+    ClientError,
+    ConnectionLost,
+    Misuse,
+    Overloaded,
+    ServiceUnavailable,
+    ServiceUnreachable,
+    TooManyRequests,
+    WrongProtocol,
+)
 from service.schemas import Problem
 from service.stream_wire import PATH, SUBPROTOCOL
 
@@ -22,6 +32,7 @@ OPEN_S: Final = 60.0
 CLOSE_S: Final = 5.0
 ANSWER_BYTES: Final = 16 * 1024**2
 """A look at twenty faces is some kilobytes, a verdict on ten minutes more."""
+OVERLOADED: Final = "urn:undercurrent:problem:overloaded"
 SCHEMES: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
 
@@ -43,7 +54,8 @@ async def opened(url: str, headers: Mapping[str, str]) -> AsyncIterator[ClientCo
 
     Raises:
         ServiceUnreachable, ConnectionLost: nobody is there, or whoever was went away.
-        Overloaded, AccessDenied, WrongProtocol: somebody is, and says no.
+        Overloaded, ServiceUnavailable, TooManyRequests: somebody is, and says not now, and when it is worth asking again.
+        AccessDenied, WrongProtocol: somebody is, and says no.
     """
     try:
         socket = await connect_socket(
@@ -83,14 +95,29 @@ def _refused(error: InvalidStatus) -> ClientError:
     status = error.response.status_code
     got = f"HTTP {status} {error.response.reason_phrase}".strip()
     said = _problem(error.response)
-    if status in (401, 403) and said is not None:
-        return AccessDenied(said.detail, expected=said.expected or "HTTP 101", got=said.got or got)
-    if status in (429, 503):
-        full = Overloaded("The service has no room.", expected="HTTP 101", got=got)
-        after = error.response.headers.get("Retry-After", "")
-        full.retry_after_s = float(after) if after.isdecimal() else None
-        return full
-    return WrongProtocol("There are no streams at that URL.", expected="HTTP 101", got=got)
+    kind, otherwise = _kind(status, said)
+    if said is None or kind is WrongProtocol:
+        refusal = kind(otherwise, expected="HTTP 101", got=got)
+    else:
+        refusal = kind(said.detail, expected=said.expected or "HTTP 101", got=said.got or got)
+    after = error.response.headers.get("Retry-After", "")
+    refusal.retry_after_s = float(after) if after.isdecimal() else None
+    return refusal
+
+
+def _kind(status: int, said: Problem | None) -> tuple[type[ClientError], str]:
+    """What a status means, and the sentence for it where nobody said one: what is in front of the service answers too."""
+    match status:
+        case 401 | 403 if said is not None:
+            return AccessDenied, said.detail
+        case 429:
+            return TooManyRequests, "Too much is asked of the service, or of what is in front of it."
+        case 503 if said is not None and said.type == OVERLOADED:
+            return Overloaded, said.detail
+        case 503:
+            return ServiceUnavailable, "Whoever answers for the service cannot reach it now."
+        case _:
+            return WrongProtocol, "There are no streams at that URL."
 
 
 def _problem(response: Response) -> Problem | None:

@@ -92,7 +92,8 @@ class Live:
 
         Raises:
             ServiceUnreachable, WrongProtocol, AccessDenied: there is no such service, or not for this client.
-            Overloaded: it had no room for as long as the patience lasted.
+            Overloaded, ServiceUnavailable, TooManyRequests: for as long as the patience lasted it had no room, could serve nobody, or had
+                enough of this client.
             StreamFailed: it does not take such a stream.
         """
         self._life = asyncio.create_task(self._conversation.run(), name="undercurrent-client")

@@ -25,16 +25,20 @@ from tests.benchmarks import (
     bench_decode,
     bench_edge,
     bench_faults,
+    bench_footprint,
     bench_gpu,
     bench_latency,
     bench_length,
     bench_liquid,
     bench_liquid_gpu,
     bench_live,
+    bench_load,
     bench_pairs,
     bench_peers,
+    bench_scroll,
     bench_seconds,
     bench_soak,
+    bench_takeover,
     bench_timeline,
     bench_walk,
     bench_xor,
@@ -65,6 +69,10 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "liquid_gpu": bench_liquid_gpu.run,
     "pairs": bench_pairs.run,
     "crash": bench_crash.run,
+    "takeover": bench_takeover.run,
+    "load": bench_load.run,
+    "footprint": bench_footprint.run,
+    "scroll": bench_scroll.run,
 }
 ON_REQUEST = frozenset(
     {
@@ -83,9 +91,13 @@ ON_REQUEST = frozenset(
         "length",
         "day",
         "crash",
+        "takeover",
+        "load",
+        "footprint",
+        "scroll",
     }
 )
-"""They take half an hour or more, or are about a GPU; they run only when they are asked for by name."""
+"""They take half an hour or more, are about a GPU or need a browser; they run only when they are asked for by name."""
 
 
 def main(arguments: Sequence[str]) -> None:

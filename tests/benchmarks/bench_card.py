@@ -159,7 +159,7 @@ def _pseudo(made: list[Sequence], model: Model) -> list[dict[str, Any]]:
         row |= {part: str(auc_interval(score[rows_of], label[rows_of], person[rows_of], resamples=1000)) for part, score in parts.items()}
         rows.append(row)
     p = [probability(float(value)) for value in fused]
-    accused = fused >= model.calibrator.track_logit
+    accused = fused >= model.calibrator.shipped.track
     rows.append(
         {
             "table": "calibration",

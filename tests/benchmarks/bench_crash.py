@@ -1,7 +1,8 @@
 """What a crash costs: services are killed at random moments while they judge, and every upload that they took is held to one end.
 
 On SQLite one service is killed and started again; on PostgreSQL two replicas share the work, one of them is killed, and the other has to
-notice. `lost` is media that was judged before the kill and again after it, as far as its progress had told; the rest is exact.
+notice. `lost` is media that was judged before the kill and again after it, as far as its progress had told; the rest is exact. A receiver
+outside is to be told of every end: `webhooks_lost` were not, `webhooks_again` more than once, `webhooks_wrong` not as signed.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from tests.clips import face_clip
 from tests.postgres import cluster
 from tests.service.processes import Serving, serving
 from tests.support import require
+from tests.web import Web, web_server
 
 TIMES: Final = int(os.environ.get("CRASH_TIMES", "100"))
 """Kills on each of the two."""
@@ -44,12 +46,26 @@ class _Crashes:
     folder: Path
     settings: dict[str, object]
     names: tuple[str, ...]
+    web: Web
     draw: random.Random = field(default_factory=lambda: random.Random(0))
     running: dict[str, tuple[Serving, ExitStack]] = field(default_factory=dict)
     logs: list[Path] = field(default_factory=list)
     accepted: list[str] = field(default_factory=list)
     lost_s: list[float] = field(default_factory=list)
     goes_on_s: list[float] = field(default_factory=list)
+    secret: str = ""
+
+    @property
+    def path(self) -> str:
+        """Where the receiver hears of these replicas."""
+        return f"/{self.folder.name}"
+
+    def register(self) -> None:
+        """Have the receiver told of every end."""
+        client = self.running[self.names[0]][0].client
+        answer = client.post("/v1/webhooks", json={"url": self.web.give(self.path, b"")})
+        answer.raise_for_status()
+        self.secret = answer.json()["secret"]
 
     def start(self, name: str) -> None:
         stack = ExitStack()
@@ -110,11 +126,30 @@ class _Crashes:
             while (body := client.get(path).json())["finished_at"] is None and time.monotonic() < end:
                 time.sleep(0.2)
             ends[body["status"]] += 1
+        end = time.monotonic() + PATIENCE_S
+        while self._pending() and time.monotonic() < end:
+            time.sleep(0.2)
         for service, stack in self.running.values():
             service.process.terminate()
             service.process.wait()
             stack.close()
         return ends
+
+    def _pending(self) -> bool:
+        client = next(iter(self.running.values()))[0].client
+        (webhook,) = client.get("/v1/webhooks").json()["items"]
+        return bool(client.get(webhook["links"]["deliveries"], params={"status": "pending", "limit": 1}).json()["items"])
+
+    def _told(self) -> dict[str, int]:
+        """What the receiver heard, held to what was accepted."""
+        mine = [post for post in self.web.posted if post.path == self.path]
+        signed = [post for post in mine if post.signed_by(self.secret)]
+        heard = Counter(json.loads(post.body)["data"]["links"]["self"] for post in signed)
+        return {
+            "webhooks_lost": sum(not heard[path] for path in self.accepted),
+            "webhooks_again": sum(n > 1 for n in heard.values()),
+            "webhooks_wrong": len(mine) - len(signed),
+        }
 
     def row(self, store: str, ends: Counter[str]) -> dict[str, Any]:
         said: Counter[str] = Counter()
@@ -137,6 +172,7 @@ class _Crashes:
             "lost_after_s": LOST_S if len(self.names) > 1 else None,
             "goes_on_median_s": statistics.median(self.goes_on_s) if self.goes_on_s else None,
             "goes_on_most_s": max(self.goes_on_s, default=None),
+            **self._told(),
         }
 
 
@@ -145,12 +181,13 @@ def run() -> list[dict[str, Any]]:
     rows = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        web = stack.enter_context(web_server())
         clip = face_clip(folder / "clip.mp4", seconds=CLIP_S, fps=8.0)
-        rows.append(_crashed(folder / "one", clip, "SQLite", ("a",), {}))
+        rows.append(_crashed(folder / "one", clip, web, "SQLite", ("a",), {}))
         programs = _postgresql()
         if programs is not None:
             server = stack.enter_context(cluster(programs))
-            rows.append(_crashed(folder / "two", clip, "PostgreSQL", ("a", "b"), {"database_url": server.create()}))
+            rows.append(_crashed(folder / "two", clip, web, "PostgreSQL", ("a", "b"), {"database_url": server.create()}))
     return rows
 
 
@@ -161,11 +198,13 @@ def _postgresql() -> Path | None:
         return None
 
 
-def _crashed(folder: Path, clip: Path, store: str, names: tuple[str, ...], settings: dict[str, object]) -> dict[str, Any]:
+def _crashed(folder: Path, clip: Path, web: Web, store: str, names: tuple[str, ...], settings: dict[str, object]) -> dict[str, Any]:
     folder.mkdir()
-    crashes = _Crashes(folder, {"hz": HZ, "segment_s": SEGMENT_S, "replica_lost_s": LOST_S, **settings}, names)
+    chosen = {"hz": HZ, "segment_s": SEGMENT_S, "replica_lost_s": LOST_S, "camera_networks": '["127.0.0.0/8"]', **settings}
+    crashes = _Crashes(folder, chosen, names, web)
     for name in names:
         crashes.start(name)
+    crashes.register()
     for n in range(TIMES):
         crashes.crash(clip)
         print(f"{store}: {n + 1} of {TIMES} kills, {len(crashes.lost_s)} interrupted an analysis", flush=True)

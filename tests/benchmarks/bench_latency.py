@@ -31,6 +31,8 @@ SECONDS: Final = float(os.environ.get("LATENCY_SECONDS", "60"))
 STREAMS: Final = (1, 6)
 WARM_S: Final = 15.0
 """What is not counted: streams begin one after another, and the controller finds its rate."""
+BEGINS_S: Final = 2.5
+"""Between one stream's beginning and the next one's: more than one each two seconds are asked to wait."""
 STAGES: Final = ("decode", "wait", "look", "send", "all")
 
 
@@ -54,10 +56,11 @@ class _Heard:
 
 async def _clients(client: httpx.Client, url: str, n: int) -> dict[str, Any]:
     heard = [_Heard() for _ in range(n)]
+    begin = time.monotonic() + n * BEGINS_S + WARM_S
     async with asyncio.TaskGroup() as group:
         for each in heard:
-            group.create_task(_listen(stream_url(client), url, each))
-            await asyncio.sleep(0.5)
+            group.create_task(_listen(stream_url(client), url, each, begin))
+            await asyncio.sleep(BEGINS_S)
     row: dict[str, Any] = {"streams": n, "seconds": SECONDS, "looks_hz": round(float(np.mean([each.hz for each in heard])), 2)}
     for stage in STAGES:
         took = [seconds for each in heard for seconds in each.seconds[stage]]
@@ -65,10 +68,9 @@ async def _clients(client: httpx.Client, url: str, n: int) -> dict[str, Any]:
     return row
 
 
-async def _listen(service: str, camera: str, heard: _Heard) -> None:
+async def _listen(service: str, camera: str, heard: _Heard, begin: float) -> None:
     async with connect(service, subprotocols=[Subprotocol(SUBPROTOCOL)], compression=None, open_timeout=60) as socket:
         await socket.send(json.dumps({"type": "start", "mode": "pull", "url": camera}))
-        begin = time.monotonic() + WARM_S
         async for message in socket:
             came, event = time.time(), json.loads(message)
             if event["type"] == "error":

@@ -84,7 +84,7 @@ def _day(model: Model) -> dict[str, Any]:
         "slots_most": max(slots),
         "slots_left": len(seat),
         "tracks": analysis.faces,
-        "scores_kept": len(analysis.scores),
+        "looks_kept": analysis.frames,
         "p_moved_most": float(np.abs(np.array(first) - np.array(last)).max()),
     }
 

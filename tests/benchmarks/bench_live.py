@@ -11,6 +11,7 @@ import os
 import tempfile
 import threading
 import time
+from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -65,18 +66,16 @@ class _Watched:
 
     stream: LiveStream
     frames: SandboxedFrames
-    scored: list[tuple[float, float]] = field(default_factory=list)
-    """When, and how long it took."""
-    arrived: list[tuple[float, float]] = field(default_factory=list)
-    """When, by the clock and by the timestamp."""
+    scored: array[float] = field(default_factory=lambda: array("d"))
+    """When, how long it took, when it arrived and its timestamp, of each look in turn: not to be the memory that is measured."""
     told: int = 0
     verdict: Verdict | None = None
 
     def tell(self, event: LiveEvent) -> None:
         if isinstance(event, Scored):
             now = time.monotonic()
-            self.scored.append((now, event.took.all_s))
-            self.arrived.append((now - event.took.wait_s - event.took.look_s, float(event.pts * event.time_base)))
+            arrived = now - event.took.wait_s - event.took.look_s
+            self.scored.extend((now, event.took.all_s, arrived, float(event.pts * event.time_base)))
         elif isinstance(event, Shed):
             self.told += event.n
 
@@ -119,7 +118,7 @@ def _streams(model: Model, url: str, sandbox: MediaSandbox, alone: float, n: int
             one.stream.end()
         for thread in threads:
             thread.join(20)
-        took = [latency for one in watched for at, latency in one.scored if begin <= at <= end]
+        took = np.concatenate([_looks(one, begin, end)[:, 1] for one in watched])
         behind = np.concatenate([_behind(one, begin, end) for one in watched])
         counts = [one.stream.counts for one in watched]
         moved = [abs(one.verdict.score.p - alone) for one in watched if one.verdict and one.verdict.score]
@@ -148,8 +147,15 @@ def _streams(model: Model, url: str, sandbox: MediaSandbox, alone: float, n: int
     }
 
 
+def _looks(one: _Watched, begin: float, end: float) -> NDArray[np.float64]:
+    """(looks, 4) of those scored in this time."""
+    looks = np.frombuffer(one.scored).reshape(-1, 4)
+    return np.asarray(looks[(looks[:, 0] >= begin) & (looks[:, 0] <= end)])
+
+
 def _behind(one: _Watched, begin: float, end: float) -> NDArray[np.float64]:
-    offset = np.array([at - t for at, t in one.arrived if begin <= at <= end])
+    looks = _looks(one, begin, end)
+    offset = looks[:, 2] - looks[:, 3]
     return np.asarray(offset - offset.min())
 
 

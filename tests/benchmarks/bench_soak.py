@@ -1,7 +1,7 @@
-"""Does anything stay behind? Live streams of all modes for hours, a fault every twenty seconds; what the service holds before and after.
+"""Does anything stay behind? Streams and a feed for hours, a fault every twenty seconds; what the service holds before and after.
 
-Service, real RTSP server and clients are processes of this machine; the clients are ours (`service.client`) behind a network that can be
-cut. What is compared are two moments without any stream: the first after every kind of fault has happened once, so that pools and caches
+Service, real RTSP server and clients (`soak_crowd.py`) are processes of this machine, most of them behind a network that can be cut. What
+is compared are two moments without any stream: the first after every kind of fault has happened once, so that pools and caches
 have their size.
 """
 
@@ -16,12 +16,10 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from itertools import cycle
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import cv2
 import httpx
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
@@ -29,27 +27,25 @@ from websockets.asyncio.client import connect as connect_socket
 from websockets.exceptions import WebSocketException
 from websockets.typing import Subprotocol
 
-from pipelines.frames import read_frames
-from service.client import Live, connect
+from service.client import connect
 from service.client.errors import ClientError
-from service.stream_wire import SUBPROTOCOL, ScoreEvent
+from service.stream_wire import SUBPROTOCOL
 from tests.benchmarks.bench_walk import REAL_CLIP
 from tests.benchmarks.looped import looped
+from tests.benchmarks.soak_crowd import CLIP_S, Crowd, Seen
 from tests.rtsp import RtspServer, rtsp_server
-from tests.service.broken_network import BrokenNetwork, broken_network
+from tests.service.broken_network import BrokenNetwork
 from tests.service.processes import Serving, serving
-from tests.service.streaming import remuxed, stream_url
+from tests.service.streaming import stream_url
 
 SECONDS: Final = float(os.environ.get("SOAK_SECONDS", "7200"))
 FAULT_EVERY_S: Final = 20.0
 QUICK_S: Final = 6.0
 """Between the faults of the warm-up."""
 SAMPLE_S: Final = 5.0
-CLIP_S: Final = 120.0
-PICTURES_HZ: Final = 10
 FREEZE_S: Final = 7.0
 """Longer than a camera's silence is borne."""
-SETTINGS: Final = {"hz": 12, "camera_networks": '["127.0.0.0/8"]', "streams__resume_s": 10, "streams__idle_s": 15, "streams__drain_s": 5}
+SETTINGS: Final = {"hz": 12, "camera_networks": '["127.0.0.0/8"]', "streams__resume_s": 10, "streams__idle_s": 15}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +57,6 @@ class Held:
     children: int
     seats: int
     memories: int
-
-
-@dataclass(slots=True)
-class Seen:
-    """What the clients saw."""
-
-    sessions: Counter[str] = field(default_factory=Counter)
-    ends: Counter[str] = field(default_factory=Counter)
-    resumed: int = 0
-    scores: int = 0
-    holes: int = 0
-    """Events whose number was not the one after the last."""
 
 
 def run() -> list[dict[str, Any]]:
@@ -88,9 +72,9 @@ def run() -> list[dict[str, Any]]:
 
 async def _soak(service: Serving, camera: RtspServer, clip: Path) -> dict[str, Any]:
     seen, dice = Seen(), random.Random(11)
-    async with broken_network(service.port) as network:
-        crowd = Crowd(network, camera, clip, seen)
-        faults = Faults(service, camera, network, crowd)
+    with BrokenNetwork(service.port) as network:
+        crowd = Crowd(service, network, camera, clip, seen)
+        faults = Faults(service, camera, network)
         async with crowd:
             for name in faults.kinds:
                 await faults.happen(name)
@@ -113,91 +97,23 @@ async def _soak(service: Serving, camera: RtspServer, clip: Path) -> dict[str, A
         "seconds": SECONDS,
         "faults": dict(faults.happened),
         "left": {name: n - asdict(before)[name] for name, n in asdict(after).items()},
+        "memory_mb": [round(float(part.mean()) / 1e6) for part in np.array_split(np.array(resident), min(10, len(resident)))],
         "memory_grew": round(float(np.mean(resident[-quarter:]) / np.mean(resident[:quarter]) - 1), 4),
         "sessions": dict(seen.sessions),
         "ends": dict(seen.ends),
         "resumed": seen.resumed,
         "scores": seen.scores,
         "holes": seen.holes,
+        "read_slowly": dict(seen.read_slowly),
+        "feed": dict(seen.feed),
     }
-
-
-class Crowd:
-    """Clients that come again whenever their stream has ended: two of a camera, one with a container, one with pictures."""
-
-    def __init__(self, network: BrokenNetwork, camera: RtspServer, clip: Path, seen: Seen) -> None:
-        self._network, self._camera, self._seen = network, camera, seen
-        self._bytes = remuxed(clip, clip.with_suffix(".mkv")).read_bytes()
-        with read_frames(clip, hz=PICTURES_HZ) as frames:
-            pictures = [frame.image for frame, _ in zip(frames, range(100), strict=False)]
-        self._pictures = [cv2.imencode(".jpg", picture[..., ::-1])[1].tobytes() for picture in pictures]
-        self._clients: dict[str, asyncio.Task[None]] = {}
-
-    async def __aenter__(self) -> None:
-        roles: dict[str, Callable[[], Awaitable[None]]] = {
-            "camera 1": self._pull,
-            "camera 2": self._pull,
-            "container": self._container,
-            "frames": self._frames,
-        }
-        self._clients = {name: asyncio.create_task(self._again(name, role)) for name, role in roles.items()}
-
-    async def __aexit__(self, *_: object) -> None:
-        for client in self._clients.values():
-            client.cancel()
-        for end in await asyncio.gather(*self._clients.values(), return_exceptions=True):
-            if isinstance(end, Exception):
-                raise end
-
-    async def _again(self, name: str, role: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            self._seen.sessions[name] += 1
-            try:
-                await role()
-                self._seen.ends["well"] += 1
-            except* ClientError as errors:  # of a client with two tasks, a group of them
-                self._seen.ends.update(type(error).__name__ for error in errors.exceptions)
-            await asyncio.sleep(1)
-
-    async def _pull(self) -> None:
-        async with connect(self._network.url, mode="pull", source=self._camera.url("/file")) as live:
-            await self._listen(live)
-
-    async def _container(self) -> None:
-        step = len(self._bytes) // int(5 * CLIP_S)
-        async with connect(self._network.url, mode="container") as live, asyncio.TaskGroup() as group:
-            group.create_task(self._listen(live))
-            for at in range(0, len(self._bytes), step):
-                await live.send(self._bytes[at : at + step])
-                await asyncio.sleep(0.2)
-            await live.finish()
-
-    async def _frames(self) -> None:
-        async with connect(self._network.url, mode="frames", codec="jpeg") as live, asyncio.TaskGroup() as group:
-            group.create_task(self._listen(live))
-            for i, picture in enumerate(cycle(self._pictures)):
-                if i == PICTURES_HZ * CLIP_S:
-                    break
-                await live.send_frame(picture, i / PICTURES_HZ)
-                await asyncio.sleep(1 / PICTURES_HZ)
-            await live.finish()
-
-    async def _listen(self, live: Live) -> None:
-        expected = 1
-        try:
-            async for event in live:
-                self._seen.holes += event.event_seq != expected
-                expected = (event.event_seq or 0) + 1
-                self._seen.scores += isinstance(event, ScoreEvent)
-        finally:
-            self._seen.resumed += live.resumed
 
 
 class Faults:
     """What goes wrong."""
 
-    def __init__(self, service: Serving, camera: RtspServer, network: BrokenNetwork, crowd: Crowd) -> None:
-        self._service, self._camera, self._network, self._crowd = service, camera, network, crowd
+    def __init__(self, service: Serving, camera: RtspServer, network: BrokenNetwork) -> None:
+        self._service, self._camera, self._network = service, camera, network
         self.happened: Counter[str] = Counter()
         self.kinds: dict[str, Callable[[], Awaitable[None]]] = {
             "camera killed": self._killed,

@@ -22,8 +22,14 @@ IN_README = (
     "latency",
     "faults",
     "soak",
+    "crash",
+    "takeover",
+    "load",
+    "footprint",
+    "scroll",
     "attention",
     "length",
+    "day",
     "liquid",
     "seconds",
     "xor",
@@ -109,6 +115,14 @@ def tables(name: str, rows: Rows) -> list[Table]:
             return [_length(rows)]
         case "crash":
             return [_crash(rows)]
+        case "takeover":
+            return [_takeover(rows)]
+        case "scroll":
+            return [_page(rows[0]), _moved(rows[1:]), _parts(rows[1:])]
+        case "load":
+            return [_load(rows[0]), _routes(rows[1:])]
+        case "footprint":
+            return [_footprint(rows[0])]
         case "liquid":
             return [_cells(rows), _streaming(rows)]
         case "seconds":
@@ -232,7 +246,7 @@ def _soak(rows: Rows) -> Table:
         for row in rows
     ]
     columns = ("seconds", "faults", "sessions / resumed", "scores / holes among events", "left behind", "memory grew")
-    return Table("four streams with faults", columns, tuple(cells))
+    return Table("streams with faults", columns, tuple(cells))
 
 
 def _attention(rows: Rows) -> Table:
@@ -282,11 +296,124 @@ def _crash(rows: Rows) -> Table:
                 "none" if row[key] is None else f"{row[key]:.1f}"
                 for key in ("lost_median_s", "lost_most_s", "goes_on_median_s", "goes_on_most_s")
             ),
+            # Runs of before there were webhooks counted none.
+            *(str(row.get(key, "-")) for key in ("webhooks_lost", "webhooks_again", "webhooks_wrong")),
         )
         for row in rows
     ]
-    columns = ("", "killed", "ended", "ended twice", "interrupted", "lost, s", "at most", "goes on after, s", "at most")
+    lost = ("interrupted", "lost, s", "at most", "goes on after, s", "at most")
+    columns = ("", "killed", "ended", "ended twice", *lost, "webhooks lost", "told again", "wrongly signed")
     return Table("Services killed at random moments: what became of what they had accepted", columns, tuple(cells))
+
+
+def _takeover(rows: Rows) -> Table:
+    cells = [
+        (
+            f"{row['lost_after_s']:.0f} s",
+            f"{row['succeeded']} of {row['kills']}",
+            *(f"{row[key]['median']:.1f} / {row[key]['most']:.1f}" for key in ("noticed_s", "goes_on_s", "lost_s")),
+            f"{row['refused']} of {row['asked']:,}",
+            f"{row['longest_answer_s']:.2f}",
+        )
+        for row in rows
+    ]
+    columns = (
+        "counts as dead after",
+        "analyses that ended on the other",
+        "noticed after, s, median / most",
+        "goes on after, s",
+        "judged again, s of media",
+        "answers other than 200 meanwhile",
+        "longest, s",
+    )
+    return Table("one of two replicas behind nginx killed for good", columns, tuple(cells))
+
+
+def _load(row: dict[str, Any]) -> Table:
+    def listed(found: dict[str, int]) -> str:
+        return ", ".join(f"{n:,} {what}" for what, n in sorted(found.items()))
+
+    memory = row["resident_mib"]
+    cells = (
+        ("seconds", f"{row['seconds']:.0f}"),
+        ("answers by status", listed(row["statuses"])),
+        ("refused, connections lost", f"{sum(row['refused'].values())}, {sum(row['broken'].values())}"),
+        ("events lost, doubled or out of order", f"{row['events_wrong']} of {sum(row['events'].values()):,}"),
+        ("event streams", listed(row["streams"])),
+        ("uploads accepted; ended twice", f"{row['accepted']} ({listed(row['ends'])}); {row['ended_twice']}"),
+        ("MiB before, in the second and the last quarter", f"{memory['before']}, {memory['second_quarter']}, {memory['last_quarter']}"),
+        ("MiB at most, with decode children", f"{memory['most_with_children']}"),
+        ("cores that the service got", f"{row['cores_busy']:.2f}"),
+        ("calls without a model, ms, p50 / p95 / p99", _percentiles(row)),
+        ("the same calls, from the service's first line to its last byte", _percentiles({"ms": row["ms_in_the_service"]})),
+    )
+    crowd = f"{row['uploaders']} uploads, {row['watchers']} watchers, {row['dashboards']} dashboards"
+    return Table(crowd, (crowd, ""), cells)
+
+
+def _routes(rows: Rows) -> Table:
+    cells = tuple((row["route"], f"{row['calls']:,}", _percentiles(row)) for row in rows)
+    return Table("each route", ("route", "calls", "ms, p50 / p95 / p99"), cells)
+
+
+def _percentiles(row: dict[str, Any]) -> str:
+    return " / ".join(f"{row['ms'][name]:.0f}" for name in ("p50", "p95", "p99"))
+
+
+def _footprint(row: dict[str, Any]) -> Table:
+    idle = row["idle"]
+    cells = (
+        ("from the command to ready, s", f"{row['ready_s']:.1f}"),
+        ("import alone, s", f"{row['import_s']:.1f}"),
+        ("idle, MiB resident / proportional", f"{idle['resident_mib']} / {idle['proportional_mib']}"),
+        (
+            f"its {idle['children']} children, MiB resident / proportional",
+            f"{idle['children_resident_mib']} / {idle['children_proportional_mib']}",
+        ),
+        (f"its {row['packages']} packages on disk, MiB", f"{row['packages_mib']:,}"),
+        ("of that, what only a GPU needs", f"{row['for_gpus_mib']:,}"),
+        ("the largest", ", ".join(f"{name} {size:,}" for name, size in row["largest_mib"].items())),
+    )
+    return Table("an idle service", ("", ""), cells)
+
+
+def _page(row: dict[str, Any]) -> Table:
+    cells = (
+        ("HTML, scripts, styles and pictures of the page, gzipped, kB", f"{row['bytes'] / 1000:.0f} in {row['files']} files"),
+        ("of that, scripts and styles, kB", f"{row['js_bytes'] / 1000:.0f} and {row['css_bytes'] / 1000:.0f}"),
+        ("from the navigation to the verdict's sentence, ms, median / most", _median_most(row["sentence_ms"])),
+        ("to the first key that moves the timeline, ms", _median_most(row["usable_ms"])),
+        ("columns of a result that has none, made once, s of CPU", f"{row['columns_s']:.1f}"),
+        ("processes that wanted the two cores, on average", f"{row['load']:.1f}"),
+    )
+    title = f"{row['hours']} hours, {row['rows']:,} rows"
+    return Table(title, (title, ""), cells)
+
+
+def _median_most(found: dict[str, float]) -> str:
+    return f"{found['median']:.0f} / {found['most']:.0f}"
+
+
+def _moved(rows: Rows) -> Table:
+    moved = [row for row in rows if row["table"] == "moved"]
+    cells = [
+        (
+            row["way"],
+            f"{row['fps']['p50']:.0f} / {row['fps']['p5']:.0f}",
+            f"{row['frames']}, {row['dropped']}",
+            f"{row['main_ms']['p50']:.1f} / {row['main_ms']['p95']:.1f}",
+            f"{row['load']:.1f}",
+        )
+        for row in moved
+    ]
+    columns = ("moved", "frames a second, p50 / p5", "frames, dropped", "main thread, ms of CPU a frame, p50 / p95", "load")
+    return Table("the timeline moved and looked into", columns, tuple(cells))
+
+
+def _parts(rows: Rows) -> Table:
+    parts = [row for row in rows if row["table"] == "parts"]
+    cells = tuple((row["what"], f"{row['cpu_ms']:.0f}", f"{row['ms']:.0f}", f"{row['mb']:.2f}") for row in parts)
+    return Table("a part at 2000 points a face", ("a part of 2000 points a face", "ms of CPU", "ms", "MB"), cells)
 
 
 def _for_readme(name: str, rows: Rows) -> list[Table]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from itertools import pairwise
 
@@ -11,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.calibration import Calibrator
-from pipelines.judgement import Judge, Moment, Sighting, TrackRecord
+from models.calibration import Calibrator, log_odds, probability
+from pipelines.judgement import MAX_SHARES, Judge, Moment, Sighting, TrackRecord
 from pipelines.verdict import EvidenceCrop, ReasonCode, Verdict
 
 MS = Fraction(1, 1000)
@@ -59,6 +60,73 @@ def test_a_verdict_is_consistent_with_itself(logits: list[float]) -> None:
     if verdict.segments:
         assert verdict.verdict == "manipulated"
     assert "authentic" not in verdict.sentence
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 9000), st.floats(-6, 6), st.floats(-6, 6)), min_size=8, max_size=80),
+    st.tuples(st.floats(-2, 2), st.floats(-2, 2), st.floats(-3, 3)),
+)
+def test_a_ledger_adds_up_to_the_score_in_stretches_of_equal_length(
+    moments: list[tuple[int, float, float]], weight: tuple[float, float, float]
+) -> None:
+    judge = _judge()
+    judge.calibrator.weight.copy_(torch.tensor(weight, dtype=torch.float64))
+    pts = np.cumsum([step for step, _, _ in moments]).tolist()
+    record = TrackRecord(0, pts[0], max(pts[-1], pts[0] + 1000), observations=len(pts))
+    record.moments = [
+        Moment(t, eye, memory, judge.calibrator.logit(eye, memory), (0.1, 0.2, 0.3))
+        for t, (_, eye, memory) in zip(pts, moments, strict=True)
+    ]
+    (report,) = judge.verdict([record], [], MS).tracks
+    assert report.score is not None and report.ledger is not None
+    ledger = report.ledger
+    assert probability(ledger.logit) == pytest.approx(report.score.p, abs=1e-12)
+    assert sum(share.judged for share in ledger.shares) == len(moments)
+    assert 1 <= len(ledger.shares) <= MAX_SHARES
+    assert [share.start_pts for share in ledger.shares] == sorted({share.start_pts for share in ledger.shares})
+    length = max(1.0, math.ceil((pts[-1] - pts[0]) / 1000 / MAX_SHARES))
+    assert all(share.end_pts - share.start_pts <= 1000 * length for share in ledger.shares)
+    assert ledger.base == weight[2]
+    for share in ledger.shares:
+        own = [(eye, memory) for t, (_, eye, memory) in zip(pts, moments, strict=True) if share.start_pts <= t <= share.end_pts]
+        assert share.appearance == pytest.approx(weight[0] * sum(eye for eye, _ in own) / len(moments), abs=1e-9)
+        assert share.motion == pytest.approx(weight[1] * sum(memory for _, memory in own) / len(moments), abs=1e-9)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 12), st.floats(-6, 6)), min_size=1, max_size=14),
+    st.lists(st.floats(-8, 8), min_size=1, max_size=9),
+    st.floats(-3, 3),
+)
+def test_a_verdict_is_manipulated_up_to_its_reach_and_by_no_higher_threshold(
+    parts: list[tuple[int, float]], asked: list[float], drawn: float
+) -> None:
+    """Whatever the three are: the others move along with the one that is asked for."""
+    record = _track([level for n, level in parts for _ in range(n)] + [-1.0] * 8, step=150)
+    calibrator = _judge().calibrator
+    calibrator.thresholds.copy_(torch.tensor([2.0, 2.0 + drawn, 1.0]))
+    sightings = [Sighting(moment.pts, (0,), None) for moment in record.moments]
+    found = Judge(calibrator).verdict([record], sightings, MS)
+    assert found.reach is not None and found.score is not None and found.reach >= found.score.p
+    for logit in [*asked, log_odds(found.reach) - 1e-6, log_odds(found.reach) + 1e-6]:
+        again = Judge(calibrator, calibrator.thresholds_at(probability(logit), 0.2)).verdict([record], sightings, MS)
+        if abs(again.threshold - found.reach) > 1e-8:
+            assert (again.verdict == "manipulated") == (again.threshold <= found.reach)
+        assert (again.score, again.target_fpr) == (found.score, 0.2)
+        assert again.reach == pytest.approx(found.reach, abs=1e-9)
+
+
+def test_what_moves_a_threshold_moves_all_three_and_changes_no_calibrator() -> None:
+    calibrator = _judge().calibrator
+    before = calibrator.shipped
+    moved = calibrator.thresholds_at(0.25, 0.05)
+    assert (moved.p, moved.target_fpr) == (0.25, 0.05) and probability(moved.track) == pytest.approx(0.25)
+    assert moved.stretch - moved.track == pytest.approx(before.stretch - before.track)
+    assert moved.doubt - moved.track == pytest.approx(before.doubt - before.track)
+    assert calibrator.shipped == before
+    for bad in (0.0, 1.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            calibrator.thresholds_at(bad, 0.05)
 
 
 @pytest.mark.parametrize(("level", "word"), [(-2.0, "no_evidence"), (1.5, "inconclusive"), (2.5, "manipulated")])

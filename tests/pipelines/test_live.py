@@ -227,8 +227,8 @@ def test_memory_is_bounded_however_long_a_stream_lasts(model: Model) -> None:
         t = i / 6
         frame = face_frame(t) if i % 40 < 30 else empty_frame(t)
         analysis.push(Frame(frame, round(1000 * t), MS))
-        kept.append(len(analysis.scores) + len(analysis.frame_pts) + sum(len(one.moments) for one in analysis._records.values()))
-    assert max(kept[60:]) <= 3 * 5.5 * 6 + 6
+        kept.append(len(analysis.frame_pts) + sum(len(one.moments) for one in analysis._records.values()))
+    assert max(kept[60:]) <= 2 * 5.5 * 6 + 6 and analysis.scores == []
     verdict = analysis.finish()
     assert verdict.coverage.duration_s == pytest.approx(5.0, abs=0.8)
     assert all(float(track.first_pts * track.time_base) >= 120 / 6 - 5.8 for track in verdict.tracks)

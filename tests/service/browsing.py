@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from playwright.sync_api import Browser, BrowserType, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserType, ConsoleMessage, Page, expect, sync_playwright
 
-from tests.support import require
+from tests.support import ROOT, require
 
 FLAGS = (
     "--no-sandbox",
@@ -20,6 +20,8 @@ FLAGS = (
     "--no-first-run",
 )
 WAIT_MS = 30_000
+AXE = ROOT / "service/dashboard/node_modules/axe-core/axe.min.js"
+"""Installed with what builds the pages."""
 
 
 @dataclass
@@ -34,6 +36,7 @@ class Desk:
 def chromium(*flags: str) -> Iterator[Browser]:
     """A running browser, with `flags` of the test's own."""
     require("chromium")
+    expect.set_options(timeout=WAIT_MS)  # Five seconds are little on a machine that others use.
     with sync_playwright() as playwright, _launched(playwright.chromium, flags) as running:
         yield running
 
@@ -68,6 +71,19 @@ def _launched(kind: BrowserType, flags: tuple[str, ...]) -> Iterator[Browser]:
     running = kind.launch(executable_path=str(require("chromium")), args=[*FLAGS, *flags])
     yield running
     running.close()
+
+
+def violations(page: Page) -> list[str]:
+    """What axe finds wrong with the page as it is, light and dark: the rule, and the elements that break it."""
+    source = AXE.read_text("utf-8")
+    found: list[str] = []
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        page.evaluate(source)
+        told = "axe.run().then(({violations}) => violations.map((one) => `${one.id}: ${one.nodes.map((node) => node.html).join(' ')}`))"
+        found += [f"{scheme}: {one}" for one in page.evaluate(told)]
+    page.emulate_media(color_scheme="light", reduced_motion="reduce")
+    return found
 
 
 def eventually(page: Page, expression: str, *, wait_ms: int = WAIT_MS) -> None:

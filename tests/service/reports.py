@@ -61,6 +61,7 @@ def make_report(*, faces: bool = True) -> AnalysisReport:
         ),
         segments=tuple(segments),
         tracks=tuple(tracks),
+        reach=0.9 if faces else None,
     )
     return AnalysisReport(
         verdict=verdict,

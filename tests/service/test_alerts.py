@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
+import sqlite3
+import threading
 from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime, timedelta
 from fractions import Fraction
 from functools import partial
 from ipaddress import ip_network
@@ -15,17 +20,19 @@ import numpy as np
 import pytest
 
 from pipelines.media import Frame
-from service.feed_album import KEEP_S, Album, Still
+from service.database import now
+from service.feed_album import KEEP_S, Album, Picture, Still
 from service.feed_clip import clip_of
-from service.feed_store import FeedStore
+from service.feed_store import Evidence, FeedStore
 from service.objects import Objects
-from service.settings import FeedTerms, Settings
+from service.settings import FeedTerms, Settings, StreamTerms
 from tests.clips import face_frame, variable_pts
 from tests.rtsp import RtspServer, rtsp_server
 from tests.service.conftest import Serve, assert_problem
 from tests.service.test_feeds import EAGER, Json, register
 from tests.service.watching import Watcher, until
 from tests.support import require
+from tests.web import web_server
 
 NEVER = {"threshold": 1.0}
 
@@ -55,6 +62,14 @@ def _is(n: int, change: str, event: Json) -> bool:
 
 def frame(pts: int, base: Fraction = Fraction(1, 1000), *, width: int = 640, height: int = 480) -> Frame:
     return Frame(face_frame(float(pts * base), width=width, height=height), pts, base)
+
+
+def pictures(n: int) -> list[Picture]:
+    """As many, as an album keeps them."""
+    album = Album(64 * 1024**2)
+    for tick in range(n):
+        album.add(frame(tick * 40))
+    return album.between(Fraction(0), Fraction(100))
 
 
 def test_an_alert_has_a_still_and_a_clip_that_outlive_the_service(serve: Serve, near_settings: Settings, camera: RtspServer) -> None:
@@ -87,6 +102,71 @@ def test_an_alert_has_a_still_and_a_clip_that_outlive_the_service(serve: Serve, 
     assert first["pts"] <= kept["began"]["pts"] and kept["last"]["pts"] <= last["pts"] and kept["peak"]["at"]["pts"] in shown
     assert {pts for pts in looks if first["pts"] <= pts <= last["pts"]} <= set(shown), "every look is there, at its own time"
     assert len(clip.content) == kept["clip"]["bytes"]
+
+
+def test_while_the_database_is_away_the_feed_goes_on_and_what_began_is_told_once(
+    serve: Serve, near_settings: Settings, camera: RtspServer
+) -> None:
+    settings = near_settings.model_copy(update={"streams": StreamTerms(drain_s=1.0)})
+    with web_server() as web, serve(settings) as client:
+        webhook = client.post("/v1/webhooks", json={"url": web.give("/", b""), "events": ["alert.started", "alert.ended"]}).json()
+        feed = register(client, camera.url("/file"), rule={**EAGER, "min_s": 3})
+        with Watcher(client, feed) as watcher:
+            first = watcher.until("score", lambda event: event["p"] is not None)
+            with closing(sqlite3.connect(settings.data_dir / "undercurrent.db", isolation_level=None)) as other:
+                other.execute("BEGIN EXCLUSIVE")
+                # The alert is judged after three seconds; a statement waits for the lock for five, and is tried again.
+                watcher.until("score", lambda event: event["at"]["t"] > first["at"]["t"] + 9)
+                assert watcher.of("alert") == [] and client.get(f"{feed}/alerts").json()["items"] == []
+                assert [event["session_id"] for event in watcher.of("score")] == [first["session_id"]] * len(watcher.of("score"))
+                released = now()
+            began = watcher.until("alert")["alert"]
+            assert (began["n"], began["state"]) == (1, "open") and datetime.fromisoformat(began["told_at"]) < released - timedelta(
+                seconds=3
+            )
+            assert client.patch(feed, json={"rule": NEVER}).status_code == 200
+            kept = watcher.until("alert", lambda event: event["change"] == "clip")["alert"]
+            assert [event["change"] for event in watcher.of("alert")] == ["began", "ended", "clip"]
+            assert client.get(feed).json()["live"]["totals"]["sessions"] == 1
+        assert client.get(f"{feed}/alerts").json()["items"] == [kept]
+        for evidence in ("still", "clip"):
+            assert client.get(kept["links"][evidence]).status_code == 200
+        until(lambda: len(web.posted) >= 2)
+        told = [json.loads(post.body) for post in web.posted]
+        assert [(one["type"], one["data"]["n"], one["data"]["cause"]) for one in told] == [
+            ("alert.started", 1, None),
+            ("alert.ended", 1, "stopped"),
+        ]
+        assert len(client.get(webhook["links"]["deliveries"]).json()["items"]) == 2
+        assert "undercurrent_alert_notes_lost_total 0.0" in client.get("/metrics").text
+
+
+def test_a_store_that_hangs_holds_up_neither_the_feed_nor_a_change_of_its_rule(
+    serve: Serve, near_settings: Settings, camera: RtspServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, begun, held = FeedStore.put, threading.Event(), threading.Event()
+
+    def slowly(self: FeedStore, feed_id: str, n: int, evidence: Evidence, content: bytes) -> None:
+        begun.set()
+        held.wait(60)
+        put(self, feed_id, n, evidence, content)
+
+    monkeypatch.setattr(FeedStore, "put", slowly)
+    with serve(near_settings.model_copy(update={"streams": StreamTerms(drain_s=1.0)})) as client:
+        feed = register(client, camera.url("/file"), rule=EAGER)
+        with Watcher(client, feed) as watcher:
+            try:
+                first = watcher.until("score")
+                assert begun.wait(60)
+                assert client.patch(feed, json={"rule": NEVER}).status_code == 200
+                later = watcher.of("score")[-1]["at"]["t"] + 3
+                assert watcher.until("score", lambda event: event["at"]["t"] > later)["session_id"] == first["session_id"]
+                assert watcher.of("alert") == []
+            finally:
+                held.set()
+            kept = watcher.until("alert", lambda event: event["change"] == "clip")["alert"]
+        assert [event["change"] for event in watcher.of("alert")] == ["began", "ended", "clip"]
+        assert client.get(f"{feed}/alerts").json()["items"] == [kept]
 
 
 def test_the_oldest_alerts_go_first_and_numbers_are_not_used_again(serve: Serve, near_settings: Settings, camera: RtspServer) -> None:
@@ -166,7 +246,10 @@ def test_what_no_feed_knows_is_removed(tmp_path: Path) -> None:
     store = FeedStore(Objects.in_directory(tmp_path / "feeds"))
     for feed_id in ("a", "b"):
         store.put(feed_id, 1, "still", b"x")
-    assert store.remove_orphans(["a"]) == ["b"]
+    kept = store.kept()
+    store.put("c", 1, "still", b"x")  # registered meanwhile, by another replica
+    assert store.remove_orphans(kept, ["a"]) == ["b"]
+    store.remove("c")
     assert [path.parent.name for path in tmp_path.rglob("*.jpg")] == ["a"]
     store.remove_alerts("a", [1, 2])
     assert list(tmp_path.rglob("*.jpg")) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 
 import httpx
@@ -48,9 +50,9 @@ async def test_keys_leave_a_line_each(url: URL) -> None:
     keys, rows = KeyStore(database), AuditRows(database)
     parent = (await keys.create("parent", ["streams"], tenant="films")).row.id
     child = (await keys.create("child", ["streams"], tenant="films", parent=parent)).row.id
-    await keys.revoke(child)
-    await keys.revoke(parent)
-    assert not await keys.revoke(parent)
+    await keys.revoke(child, last_admin=False)
+    await keys.revoke(parent, last_admin=False)
+    assert not await keys.revoke(parent, last_admin=False)
     told = [(row.action, row.subject, row.key_id) for row in await rows.page("films", before=None, limit=9)]
     assert told == [
         ("key.revoked", parent, None),
@@ -91,3 +93,57 @@ def test_on_loopback_it_says_so(client: httpx.Client, clip: Path) -> None:
     upload(client, clip)
     (item,) = client.get("/v1/audit").json()["items"]
     assert (item["action"], item["key_id"]) == ("analysis.created", None)
+
+
+def test_it_is_asked_for_who_what_and_since(serve: Serve, settings: Settings) -> None:
+    locked = settings.model_copy(update={"require_keys": True})
+    with serve(locked) as client:
+        admin = made(locked, "admin")
+        client.headers.update(bearer(admin))
+        hostile = '=cmd|"/c calc"!A1,\n100%_sure'.replace("\n", " ")
+        desk = client.post("/v1/keys", json={"name": hostile, "scopes": ["admin"]}).json()
+        other = client.post("/v1/keys", json={"name": "100 sure", "scopes": ["admin"]}).json()
+        half = client.get("/v1/audit?limit=1").json()["items"][0]["at"]
+        for key in (desk, other):
+            client.post("/v1/keys", json={"name": "made", "scopes": ["streams"]}, headers=bearer(key["secret"]))
+
+        def asked(**query: str | list[str]) -> list[tuple[str, str | None]]:
+            return [(item["action"], item["key_id"]) for item in client.get("/v1/audit", params=query).json()["items"]]
+
+        assert asked(who=desk["id"]) == asked(who="100%_SURE") == [("key.created", desk["id"])]
+        assert {key_id for _, key_id in asked(who="sure")} == {desk["id"], other["id"]}
+        assert {key_id for _, key_id in asked(who="THIS machine".lower())} == {None}
+        assert asked(who="nobody") == asked(action="feed.deleted") == []
+        assert {action for action, _ in asked(action=["key.created", "feed.deleted"])} == {"key.created"}
+        assert {key_id for _, key_id in asked(since=half, action="key.created")} == {desk["id"], other["id"], admin.split("_")[1]}
+        assert asked(since="2999-01-01T00:00:00Z") == []
+        page = client.get("/v1/audit", params={"who": "sure", "action": ["key.created", "key.revoked"], "limit": 1})
+        following = client.get(page.links["next"]["url"])
+        assert [item["key_id"] for item in (*page.json()["items"], *following.json()["items"])] == [other["id"], desk["id"]]
+        assert following.json()["next"] is None
+        for wrong in ({"action": "key.eaten"}, {"since": "yesterday"}, {"since": "2026-01-01T00:00:00"}, {"who": "a\0b"}, {"who": ""}):
+            assert_problem(client.get("/v1/audit", params=wrong), 422, "invalid-request")
+
+
+def test_the_table_has_all_of_it_and_computes_nothing(serve: Serve, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.audit.AT_ONCE", 3)
+    locked = settings.model_copy(update={"require_keys": True})
+    with serve(locked) as client:
+        client.headers.update(bearer(made(locked, "admin")))
+        names = ['=HYPERLINK("http://evil","x")', "+1", "-1", "@SUM(A1)", 'two, "quoted" words', "plain"]
+        for name in names:
+            key = client.post("/v1/keys", json={"name": name, "scopes": ["admin"]}).json()
+            client.post("/v1/keys", json={"name": "made", "scopes": ["streams"]}, headers=bearer(key["secret"]))
+        answer = client.get("/v1/audit?format=csv")
+        assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"
+        assert answer.headers["Content-Disposition"] == 'attachment; filename="audit.csv"' and "Content-Length" not in answer.headers
+        rows = list(csv.DictReader(io.StringIO(answer.text, newline="")))
+        items = client.get("/v1/audit?limit=100").json()["items"]
+        assert [row["id"] for row in rows] == [item["id"] for item in items] and len(rows) > 12
+        assert [(row["at"], row["action"], row["subject"]) for row in rows] == [
+            (item["at"], item["action"], item["subject"]) for item in items
+        ]
+        assert {f"'{name}" if name[0] in "=+-@" else name for name in names} <= {row["name"] for row in rows}
+        assert not [cell for row in rows for cell in row.values() if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
+        some = client.get("/v1/audit", params={"format": "csv", "who": "plain"}).text
+        assert len(some.splitlines()) == 2

@@ -202,9 +202,9 @@ def test_a_real_process_keeps_its_outputs_apart(clip: Path, tmp_path: Path) -> N
     assert json.loads(refused.stderr)["title"] == "The source is not a file"
 
 
-def test_version_doctor_and_help() -> None:
+def test_version_doctor_and_help(tmp_path: Path) -> None:
     assert run("--version").stdout.strip() == __version__
-    doctor = run("doctor")
+    doctor = run("doctor", UNDERCURRENT_DATA_DIR=str(tmp_path))
     assert (doctor.returncode, doctor.stderr) == (0, "")
     assert "decoded in a child of its own" in doctor.stdout
     assert "weights" in doctor.stdout and "matches" in doctor.stdout

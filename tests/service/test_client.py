@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import subprocess
 import threading
@@ -17,19 +18,39 @@ from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_websocket
 from websockets.typing import Subprotocol
 
+from pipelines.errors import UnsupportedMedia
+from service import streams
 from service.client import Live, blocking, connect, errors
 from service.close_codes import CloseCode
+from service.outages import DatabaseUnavailable
+from service.problems import problem_of
+from service.schemas import ModelOut
 from service.settings import Settings
+from service.stream_errors import error_event
 from service.stream_intake import Intake
-from service.stream_wire import DropEvent, End, ErrorEvent, ScoreEvent, SessionEvent, Start
+from service.stream_wire import (
+    Allowance,
+    DropEvent,
+    End,
+    ErrorEvent,
+    Ready,
+    Resumed,
+    ResumeFailed,
+    ScoreEvent,
+    SessionEvent,
+    Start,
+    StreamLimits,
+    Totals,
+)
 from tests.clips import face_clip
 from tests.rtsp import rtsp_server
-from tests.service.broken_network import broken_network
+from tests.service.broken_network import BrokenNetwork
 from tests.service.conftest import Serve
 from tests.service.processes import serving
 from tests.service.streaming import Json, Left, pictures_of, pieces, remuxed
 from tests.service.test_streams import only, timeline_of, with_terms
 from tests.support import require
+from tests.web import web_server
 
 LONG_S = 60.0
 
@@ -100,11 +121,12 @@ async def test_a_network_that_breaks_again_and_again_changes_nothing(client: htt
         expected = await told(live)
     draw = random.Random(seed)
     budgets = [draw.randrange(2_000, 60_000) for _ in range(6)]
-    async with broken_network(port_of(client), budgets) as network, connect(network.url, mode="container") as live:
-        listening = asyncio.create_task(told(live))
-        await live.send_all(pieces(mkv.read_bytes(), 2000))
-        verdict = await live.finish()
-        events = await listening
+    with BrokenNetwork(port_of(client), budgets) as network:
+        async with connect(network.url, mode="container") as live:
+            listening = asyncio.create_task(told(live))
+            await live.send_all(pieces(mkv.read_bytes(), 2000))
+            verdict = await live.finish()
+            events = await listening
     assert live.resumed >= 4 and network.cuts >= live.resumed
     assert [event.event_seq for event in events] == list(range(1, len(events) + 1))
     assert rows_of(events) == rows_of(expected) and len(rows_of(expected)) > 20
@@ -177,8 +199,8 @@ def test_without_an_event_loop(client: httpx.Client, mkv: Path, clip: Path) -> N
 async def test_a_camera_is_pulled_until_it_is_stopped(serve: Serve, settings: Settings) -> None:
     require("rtsp")
     near = settings.model_copy(update={"camera_networks": (ip_network("127.0.0.0/8"),)})
-    with rtsp_server() as camera, serve(near) as client:
-        async with broken_network(port_of(client)) as network, connect(network.url, mode="pull", source=camera.url("/live")) as live:
+    with rtsp_server() as camera, serve(near) as client, BrokenNetwork(port_of(client)) as network:
+        async with connect(network.url, mode="pull", source=camera.url("/live")) as live:
             events = [await anext(live) for _ in range(8)]
             network.cut()
             await until(lambda: live.resumed == 1)
@@ -250,6 +272,38 @@ async def test_a_full_service_is_asked_again(serve: Serve, settings: Settings) -
         assert await waiting == "container"
 
 
+async def test_a_service_with_too_many_connections_says_so(serve: Serve, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "SPARE_CONNECTIONS", 0)
+    with serve(with_terms(settings, max_streams=1)) as client:
+        async with connect(str(client.base_url), mode="container"):
+            with pytest.raises(errors.Overloaded, match="too many connections") as caught:
+                async with connect(str(client.base_url), mode="container", patience_s=0.5):
+                    pass
+    assert (caught.value.expected, caught.value.got, caught.value.retry_after_s) == ("at most 1", "one more", 5.0)
+
+
+async def test_what_is_in_front_of_a_service_has_words_of_its_own() -> None:
+    away = DatabaseUnavailable("The rows cannot be read.", expected="a database that answers", got="OperationalError")
+    said = problem_of(away, instance="/v1/stream", request_id=None).model_dump_json().encode()
+    refused: list[tuple[int, bytes, type[errors.ClientError], str]] = [
+        (429, b"<p>Slow down", errors.TooManyRequests, "Too much is asked.* Expected HTTP 101; got HTTP 429 Too Many Requests"),
+        (503, b"<p>Bad day", errors.ServiceUnavailable, "cannot reach it now.* Expected HTTP 101; got HTTP 503 Service Unavailable"),
+        (503, said, errors.ServiceUnavailable, "rows cannot be read.* Expected a database that answers; got OperationalError"),
+    ]
+    with web_server() as web:
+        for status, body, kind, words in refused:
+            web.give("/v1/stream", body, status=status, Retry_After="7")
+            with pytest.raises(kind, match=words) as caught:
+                async with connect(web.url(""), mode="container", patience_s=0.5):
+                    pass
+            assert caught.value.retry_after_s == 7.0
+        web.give("/v1/stream", b"", status=503, Retry_After="Fri, 27 Nov 2026 01:00:00 GMT")
+        with pytest.raises(errors.ServiceUnavailable) as caught:
+            async with connect(web.url(""), mode="container", patience_s=0.0):
+                pass
+        assert caught.value.retry_after_s is None
+
+
 async def opened_and_left(url: str) -> Any:  # noqa: ANN401  # an async iterator
     async with connect(url, mode="container") as live:
         mode = live.ready.mode
@@ -289,6 +343,59 @@ async def test_somebody_who_speaks_something_else(settings: Settings) -> None:
             with pytest.raises(errors.WrongProtocol, match=reason):
                 async with connect(f"http://127.0.0.1:{next(iter(babbling.sockets)).getsockname()[1]}", mode="container"):
                     pass
+
+
+@pytest.mark.parametrize("then", ["end", "forgotten", "nobody"])
+async def test_a_cable_that_breaks_between_error_and_end(then: str) -> None:
+    """What went wrong is known by then, and the verdict until then is still to be had."""
+    starts: list[Json] = []
+    allowance = Allowance(media=64, bytes=4 * 1024**2)
+    limits = StreamLimits(message_bytes=2**21, idle_s=20.0, resume_s=60.0, media_s=600.0, pixels=10**7)
+    model = ModelOut(name="n", version="1", weights_sha256="0" * 64, crop_version=1, calibration_id="c")
+    ready = Ready(
+        event_seq=1,
+        session_id="s",
+        token="t",
+        mode="container",
+        pace="every",
+        hz=4,
+        threshold=0.5,
+        model=model,
+        limits=limits,
+        credit=allowance,
+    )
+    error = error_event(UnsupportedMedia("No video.", expected="a video", got="noise"), "s").model_copy(update={"event_seq": 2})
+    totals = Totals(received=Allowance(media=0, bytes=0), dropped=0, looked_at=0, overtaken=0, shed=0, nets_failed=0, scores_left_out=0)
+    end = End(event_seq=3, session_id="s", reason="failed", verdict=None, totals=totals)
+    resumed = Resumed(session_id="s", from_event_seq=3, last_media_seq=None, credit=allowance, received=allowance)
+
+    async def service(socket: ServerConnection) -> None:
+        starts.append(json.loads(await socket.recv()))
+        if len(starts) == 1:
+            for event in (ready, error):
+                await socket.send(event.model_dump_json())
+            socket.transport.write_eof()
+            if then == "nobody":
+                server.close(close_connections=False)
+        elif then == "end":
+            for word in (resumed, end):
+                await socket.send(word.model_dump_json())
+            await socket.close(CloseCode.UNSUPPORTED)
+        else:
+            await socket.send(ResumeFailed(reason="unknown").model_dump_json())
+            await socket.close(CloseCode.UNKNOWN_SESSION)
+
+    async with serve_websocket(service, "127.0.0.1", 0, subprotocols=[Subprotocol("undercurrent.v1")]) as server:
+        url = f"http://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+        events: list[SessionEvent] = []
+        with pytest.raises(errors.Unsupported, match="No video") as caught:
+            async with connect(url, mode="container", patience_s=2.0) as live:
+                async for event in live:
+                    events.append(event)
+    assert caught.value.end == (end if then == "end" else None)
+    assert [event.event_seq for event in events] == ([1, 2, 3] if then == "end" else [1, 2])
+    if then != "nobody":
+        assert starts[1]["resume"]["last_event_seq"] == 2
 
 
 async def test_what_the_service_refuses(client: httpx.Client, clip: Path) -> None:
@@ -339,18 +446,17 @@ async def test_mistakes_of_the_caller(client: httpx.Client) -> None:
 
 async def test_a_service_that_stays_away_or_forgets(serve: Serve, settings: Settings, mkv: Path, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
-    with serve(settings) as client, serving(tmp_path / "other") as other:
-        async with broken_network(port_of(client)) as network:
-            async with connect(network.url, mode="container", patience_s=2.0) as live:
-                network.up = False
-                network.cut()
-                with pytest.raises(errors.ConnectionLost):
-                    await live.send(b"x")
-                    await live.finish()
-            network.up = True
-            async with connect(network.url, mode="container") as live:
-                network.target = other.port
-                network.cut()
-                with pytest.raises(errors.SessionLost) as caught:
-                    await live.finish()
-            assert caught.value.code is CloseCode.UNKNOWN_SESSION
+    with serve(settings) as client, serving(tmp_path / "other") as other, BrokenNetwork(port_of(client)) as network:
+        async with connect(network.url, mode="container", patience_s=2.0) as live:
+            network.up = False
+            network.cut()
+            with pytest.raises(errors.ConnectionLost):
+                await live.send(b"x")
+                await live.finish()
+        network.up = True
+        async with connect(network.url, mode="container") as live:
+            network.target = other.port
+            network.cut()
+            with pytest.raises(errors.SessionLost) as caught:
+                await live.finish()
+        assert caught.value.code is CloseCode.UNKNOWN_SESSION

@@ -12,9 +12,9 @@ from alembic.migration import MigrationContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, select, text, update
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from pipelines.verdict import VerdictName
@@ -25,6 +25,7 @@ from service.ids import new_id
 from service.key_store import KeyRow
 from service.schemas import AnalysisStatus
 from service.settings import Settings, SettingsError
+from service.webhook_deliveries import AttemptRow
 from tests.postgres import Cluster
 
 
@@ -43,7 +44,7 @@ def row(n: int = 0, status: AnalysisStatus = "queued", **values: object) -> Anal
 
 
 async def test_the_migrations_make_exactly_the_models(url: URL) -> None:
-    assert KeyRow.metadata is AuditRow.metadata is Base.metadata
+    assert KeyRow.metadata is AuditRow.metadata is AttemptRow.metadata is Base.metadata
     await (await Database.open(url)).close()
     engine = create_engine(url.set(drivername="sqlite") if url.drivername.startswith("sqlite") else url)
     with engine.connect() as connection:
@@ -117,6 +118,26 @@ async def test_a_server_that_came_back_is_used_again(postgres: Cluster) -> None:
     await database.close()
 
 
+async def test_who_is_paused_in_the_middle_does_not_keep_others_out(postgres: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = database_url(Settings(database_url=SecretStr(postgres.create())))
+    paused, other = await Database.open(url), await Database.open(url)
+    one = row()
+    await paused.add(one)
+    async with paused.sessions() as first:  # has the connection with which it was opened; the next one is new
+        assert await first.scalar(text("SHOW idle_in_transaction_session_timeout")) == "1min"
+        monkeypatch.setattr("service.connection.IDLE_S", 1.0)
+        with pytest.raises(OperationalError):
+            async with paused.sessions.begin() as session:
+                await session.execute(update(AnalysisRow).values(filename="never"))
+                # Waits for the lock, which the server takes from who says nothing.
+                assert await asyncio.wait_for(other.move(one.id, "queued", "running"), 60)
+                await session.execute(select(AnalysisRow))
+    found = await other.get(one.id)
+    assert found is not None and (found.status, found.filename) == ("running", one.filename)
+    for opened in (paused, other):
+        await opened.close()
+
+
 async def test_rows_that_contradict_themselves_are_refused(url: URL) -> None:
     database = await Database.open(url)
     with pytest.raises(IntegrityError, match="verdict_if_succeeded"):
@@ -158,9 +179,10 @@ async def test_what_a_replica_leaves_waits_again(url: URL) -> None:
         if replica is not None:
             await database.begin(one.id, replica)
     assert await database.release("a") == 2
-    assert (await database.count("running"), await database.count("queued")) == (1, 3)
+    backlog = await database.backlog()
+    assert (backlog.running, backlog.queued) == (1, 3)
     assert await database.release(None) == 1
-    assert list((await database.unfinished()).items()) == [(one.id, n) for n, one in enumerate(rows)]
+    assert list((await database.unfinished()).items()) == [(one.id, ("default", n)) for n, one in enumerate(rows)]
     await database.close()
 
 

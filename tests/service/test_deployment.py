@@ -63,7 +63,7 @@ def manifest(kind: str, name: str = "undercurrent") -> Mapping:
 def test_every_setting_that_is_set_anywhere_exists() -> None:
     known = {f"UNDERCURRENT_{name.upper()}" for name in Settings.model_fields}
     for path in (ROOT / "Dockerfile", *DOCKER.rglob("*.y*ml")):
-        assert settings_named_in(path.read_text("utf-8")) <= known, path
+        assert {name.partition("__")[0] for name in settings_named_in(path.read_text("utf-8"))} <= known, path
 
 
 # -- image ----------------------------------------------------------------------------------------------------
@@ -114,7 +114,8 @@ def test_the_image_installs_what_pyproject_asks_for(tmp_path: Path) -> None:
     step = next(line for line in stages()["build"] if "requirements.txt" in line)
     subprocess.run(["bash", "-euc", step.removeprefix("RUN ")], cwd=tmp_path, check=True)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["traces"]]
+    optional = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *optional["traces"], *optional["credentials"]]
     assert (tmp_path / "requirements.txt").read_text("utf-8").splitlines() == wanted
     assert [line.partition(">")[0] for line in (tmp_path / "torch.txt").read_text("utf-8").splitlines()] == ["torch", "torchvision"]
 
@@ -263,6 +264,15 @@ def test_keda_counts_what_has_not_ended(serve: Serve, settings: Settings, endles
     assert (target["kind"], target["name"]) == ("StatefulSet", manifest("StatefulSet")["metadata"]["name"])
     secret = manifest("Secret")["stringData"]
     assert manifest("TriggerAuthentication", "undercurrent-database")["spec"]["secretTargetRef"][0]["key"] in secret
+
+
+def test_cameras_may_be_watched_over_udp_and_nothing_else() -> None:
+    rules = manifest("NetworkPolicy")["spec"]["egress"]
+    datagrams = [
+        (to, port) for rule in rules for to in rule["to"] for port in rule["ports"] if port["protocol"] == "UDP" and port["port"] != 53
+    ]
+    camera = next(to for rule in rules for to in rule["to"] if {"protocol": "TCP", "port": 554} in rule["ports"])
+    assert datagrams == [(camera, {"protocol": "UDP", "port": 1024, "endPort": 65535})]
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import SessionTransaction
 
 from service.connection import database_url
 from service.database import Database, now
@@ -87,7 +89,7 @@ async def test_alerts_are_numbered_paged_and_forgotten(database: Database) -> No
     await rows.add(one)
     await rows.add(other)
     for n in range(1, 6):
-        entry = alert(one.id, clip_bytes=100)
+        entry = alert(one.id, began_pts=2**40 + n, clip_bytes=100)
         entry.n = await rows.add_alert(entry)
         assert entry.n == n
         if n != 1:
@@ -99,10 +101,41 @@ async def test_alerts_are_numbered_paged_and_forgotten(database: Database) -> No
     assert sorted(await rows.forget_alerts(one.id, 3, 10**9)) == [2], "the open one stays"
     assert sorted(await rows.forget_alerts(one.id, 3, 250)) == [3]
     assert [entry.n for entry in await rows.alert_page(one.id, before=None, limit=9)] == [5, 4, 1]
-    assert await rows.add_alert(alert(one.id)) == 6
+    assert await rows.add_alert(alert(one.id, began_pts=0)) == 6
     await rows.remove(one.id)
     assert await rows.alert(one.id, 5) is None and await rows.get(one.id) is None and await rows.count() == 1
     assert await rows.alert(other.id, 1) is not None
+
+
+async def test_an_alert_whose_answer_got_lost_is_there_once(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[int, bool]] = []
+
+    async def tell(_: AsyncSession, row: AlertRow) -> None:
+        told.append((row.n, row.ended_at is None))
+
+    rows, commit = FeedRows(database, alone=True, tell=tell), SessionTransaction.commit
+    one = feed()
+    await rows.add(one)
+    entry = alert(one.id)
+
+    def lost(transaction: SessionTransaction) -> None:
+        commit(transaction)
+        raise OperationalError("COMMIT", None, Exception("the server closed the connection"))
+
+    async def asked_twice(ask: Callable[[], Awaitable[object]]) -> object:
+        monkeypatch.setattr(SessionTransaction, "commit", lost)
+        with pytest.raises(OperationalError):
+            await ask()
+        monkeypatch.setattr(SessionTransaction, "commit", commit)
+        return await ask()
+
+    entry.n = 1
+    assert await asked_twice(lambda: rows.add_alert(entry.copy())) == 1
+    entry.cause, entry.ended_at = "below", now()
+    assert await asked_twice(lambda: rows.change_alert(entry.copy())) is True
+    assert told == [(1, True), (1, False)]
+    assert [row.n for row in await rows.alert_page(one.id, before=None, limit=9)] == [1]
+    assert await rows.add_alert(alert(one.id, began_pts=2**40 + 1)) == 2, "another is another"
 
 
 async def test_an_alert_that_contradicts_itself_is_refused(database: Database) -> None:

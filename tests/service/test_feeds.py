@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
+import threading
 from collections.abc import Iterator
+from contextlib import closing
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,11 @@ from typing import Any
 import httpx
 import pytest
 
+from pipelines.live import LiveStream
+from service import feed_keeper
+from service.feed_store import FeedStore
 from service.settings import FeedTerms, Settings, StreamTerms
+from service.stream_session import Session
 from tests.rtsp import USER, RtspServer, rtsp_server
 from tests.service.conftest import Serve, assert_problem
 from tests.service.processes import serving
@@ -144,6 +151,64 @@ def test_a_camera_that_is_not_there_yet_is_tried_again(near: httpx.Client) -> No
             watcher.until("state", lambda event: event["attempt"] >= 1)
             camera.restart()
             watcher.until("score")
+
+
+def test_a_camera_that_its_relay_does_not_know_yet_is_tried_again_and_says_why(near: httpx.Client) -> None:
+    require("rtsp")
+    with rtsp_server() as camera:
+        camera.restart(without="/live")
+        feed = register(near, camera.url("/live"))
+        with Watcher(near, feed) as watcher:
+            absent = watcher.until("state", lambda event: event["attempt"] >= 1)
+            assert (absent["state"], absent["code"]) == ("connecting", "source-absent") and absent["next_retry_s"] is not None
+            camera.restart()
+            watcher.until("score")
+
+
+def test_a_session_that_dies_without_its_end_is_followed_by_another(
+    near: httpx.Client, camera: RtspServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closes = Session._close
+    feed = register(near, camera.url("/live"))
+    with Watcher(near, feed) as watcher:
+        watcher.until("score")
+
+        def fails(self: Session, verdict: object) -> None:
+            monkeypatch.setattr(Session, "_close", closes)
+            raise LookupError
+
+        monkeypatch.setattr(Session, "_close", fails)
+        monkeypatch.setattr(LiveStream, "offer", lambda self, frame: False)
+        watcher.until("state", lambda event: event["code"] == "internal-error")
+        monkeypatch.undo()
+        watcher.until("score", lambda event: event["id"] > watcher.of("state")[-1]["id"])
+
+
+def test_slow_work_costs_no_lease(near: httpx.Client, near_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed_keeper, "LOOK_S", 0.2)
+    held, begun = threading.Event(), threading.Event()
+    gone, stays = (register(near, "rtsp://127.0.0.1:1/a", paused=True) for _ in range(2))
+
+    def slowly(self: FeedStore, feed_id: str) -> None:
+        begun.set()
+        held.wait(60)
+
+    def lease() -> str:
+        with closing(sqlite3.connect(near_settings.data_dir / "undercurrent.db")) as database:
+            ((until_when,),) = database.execute("SELECT lease_until FROM feeds WHERE id = ?", [stays.rpartition("/")[2]])
+        return str(until_when)
+
+    monkeypatch.setattr(FeedStore, "remove", slowly)
+    deleting = threading.Thread(target=near.delete, args=[gone])
+    deleting.start()
+    try:
+        assert begun.wait(30)
+        before = lease()
+        # The loop may have begun its first wait before LOOK_S was shortened.
+        until(lambda: lease() > before, within_s=15)
+    finally:
+        held.set()
+        deleting.join()
 
 
 def test_what_is_deleted_leaves_nothing(near: httpx.Client, camera: RtspServer) -> None:

@@ -134,7 +134,7 @@ async def test_a_data_directory_that_cannot_be_is_refused(tmp_path: Path) -> Non
 def test_a_port_in_use_is_said_as_such(settings: Settings, client: httpx.Client) -> None:
     environment = {**os.environ, "UNDERCURRENT_PORT": str(client.base_url.port), "UNDERCURRENT_DATA_DIR": str(settings.data_dir / "other")}
     ended = subprocess.run(
-        [sys.executable, "-c", PROGRAM], cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", PROGRAM], cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300
     )
     assert ended.returncode == 1
     assert f"Cannot listen on 127.0.0.1 port {client.base_url.port}." in ended.stderr

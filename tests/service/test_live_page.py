@@ -16,13 +16,15 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, WebSocket, expect
 
-from service.settings import Settings
+from service.settings import KeyTerms, Settings
 from tests.clips import camera_file
+from tests.service.broken_network import BrokenNetwork
 from tests.service.browsing import Desk, chromium, chromium_beside, desk_at, eventually
 from tests.service.conftest import Serve
 from tests.service.processes import serving
-from tests.service.relay import Relay
+from tests.service.test_keys import bearer, made
 from tests.service.test_streams import with_terms
+from tests.service.watching import WallWatcher
 
 WAIT_MS = 90_000
 
@@ -40,10 +42,10 @@ def browser(film: Path) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def relay(client: httpx.Client) -> Iterator[Relay]:
+def network(client: httpx.Client) -> Iterator[BrokenNetwork]:
     assert client.base_url.port is not None
-    with Relay(client.base_url.port) as cable:
-        yield cable
+    with BrokenNetwork(client.base_url.port) as running:
+        yield running
 
 
 @pytest.fixture
@@ -81,6 +83,13 @@ class Wires:
 def start(page: Page) -> None:
     page.goto("/live")
     page.get_by_role("button", name="Start the camera").click()
+
+
+def signed_in(page: Page, key: str) -> None:
+    page.goto("/sign-in?next=/live")
+    page.get_by_label("Your key").fill(key)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(re.compile(r"^[^?]*/live$"))  # not /sign-in?next=/live
 
 
 def looks_at_least(page: Page, n: int) -> None:
@@ -177,17 +186,17 @@ def test_a_box_lies_on_the_picture_in_which_it_was_found(desk: Desk) -> None:
     assert tenths[-1] - tenths[0] < 12, beside
 
 
-def test_a_cut_cable_loses_and_doubles_nothing(browser: Browser, relay: Relay) -> None:
-    with desk_at(browser, relay.url, permissions=("camera",), wait_ms=WAIT_MS) as desk:
+def test_a_cut_cable_loses_and_doubles_nothing(browser: Browser, network: BrokenNetwork) -> None:
+    with desk_at(browser, network.url, permissions=("camera",), wait_ms=WAIT_MS) as desk:
         page, wires = desk.page, Wires(desk.page)
         start(page)
         for cut in range(1, 4):
             looks_at_least(page, 6 * cut)
-            relay.whole = False
-            relay.cut()
+            network.up = False
+            network.cut()
             expect(page.locator("#state")).to_contain_text("No connection")
             expect(page.locator("#why")).to_contain_text("Trying again")
-            relay.whole = True
+            network.up = True
             live_again(page)
         looks_at_least(page, 24)
         stop(page)
@@ -200,15 +209,15 @@ def test_a_cut_cable_loses_and_doubles_nothing(browser: Browser, relay: Relay) -
     assert [text for text in desk.complaints if "WebSocket" not in text] == []
 
 
-def test_a_recording_is_cut_and_goes_on_and_gets_its_verdict(browser: Browser, relay: Relay) -> None:
-    with desk_at(browser, relay.url, permissions=("camera",), wait_ms=WAIT_MS) as desk:
+def test_a_recording_is_cut_and_goes_on_and_gets_its_verdict(browser: Browser, network: BrokenNetwork) -> None:
+    with desk_at(browser, network.url, permissions=("camera",), wait_ms=WAIT_MS) as desk:
         page, wires = desk.page, Wires(desk.page)
         page.goto("/live")
         page.get_by_label("Sent as").select_option("recording")
         page.get_by_role("button", name="Start the camera").click()
         looks_at_least(page, 4)
         expect(page.locator("#choice")).to_be_disabled()
-        relay.cut()
+        network.cut()
         live_again(page)
         looks_at_least(page, 12)
         eventually(page, "document.querySelector('#boxes rect') !== null", wait_ms=WAIT_MS)
@@ -265,6 +274,56 @@ def test_whoever_has_no_key_signs_in_and_comes_back(
             assert all("401" in text for text in desk.complaints)
 
 
+def test_a_key_that_may_not_stream_is_told_so_before_the_camera_is_opened(browser: Browser, serve: Serve, settings: Settings) -> None:
+    locked = settings.model_copy(update={"require_keys": True})
+    with serve(locked) as client, desk_at(browser, str(client.base_url), permissions=("camera",), wait_ms=WAIT_MS) as desk:
+        page = desk.page
+        signed_in(page, made(locked, "analyses:read"))
+        desk.complaints.clear()  # the sign-in page asks whether somebody is signed in, and Chromium reports the 401
+        start(page)
+        alert = page.get_by_role("alert")
+        expect(alert).to_contain_text("The key may not do that")
+        expect(alert).to_contain_text("Expected: streams.")
+        expect(page.locator("#state")).to_contain_text("Off")
+        assert page.evaluate("document.getElementById('camera').srcObject") is None
+        assert all("403" in text for text in desk.complaints)
+
+
+def test_a_refused_upgrade_is_asked_for_its_reason_and_a_final_one_ends_it(browser: Browser, serve: Serve, settings: Settings) -> None:
+    locked = settings.model_copy(update={"require_keys": True})
+    with serve(locked) as client, desk_at(browser, str(client.base_url), permissions=("camera",), wait_ms=WAIT_MS) as desk:
+        page, wires = desk.page, Wires(desk.page)
+        signed_in(page, made(locked, "analyses:read"))
+        desk.complaints.clear()  # the sign-in page asks whether somebody is signed in, and Chromium reports the 401
+        # As if the key had lost its scope after the page had asked.
+        page.route("**/v1/me", lambda route: route.fulfill(json={"scopes": ["streams"]}))
+        start(page)
+        expect(page.get_by_role("alert")).to_contain_text("The key may not do that")
+        expect(page.locator("#state")).to_contain_text("Off")
+        expect(page.get_by_role("button", name="Start the camera")).to_be_enabled()
+        page.wait_for_timeout(1500)
+        assert wires.sockets == 1, "it tries no more"
+        assert all("403" in text for text in desk.complaints)
+
+
+def test_who_asks_too_much_waits_for_as_long_as_it_is_told(browser: Browser, serve: Serve, settings: Settings) -> None:
+    busy = settings.model_copy(update={"require_keys": True, "keys": KeyTerms(at_once=2)})
+    with serve(busy) as client, desk_at(browser, str(client.base_url), permissions=("camera",), wait_ms=WAIT_MS) as desk:
+        page, key = desk.page, made(busy, "admin")
+        signed_in(page, key)
+        desk.complaints.clear()
+        with WallWatcher(client, headers=bearer(key)) as one, WallWatcher(client, headers=bearer(key)) as two:
+            for watcher in (one, two):
+                watcher.until("hello")
+            start(page)
+            expect(page.locator("#state")).to_contain_text("The service is busy")
+            expect(page.locator("#why")).to_contain_text("The key has too many requests under way.")
+            expect(page.locator("#why")).to_contain_text("Trying again in")
+        looks_at_least(page, 2)
+        stop(page)
+        assert all("429" in text for text in desk.complaints)
+
+
 def test_an_insecure_address_says_what_would_be_secure(browser: Browser, serve: Serve, settings: Settings) -> None:
     with serve(settings.model_copy(update={"allowed_hosts": ("camera.test",)})) as client, desk_at(browser, "http://camera.test") as desk:
         desk.page.goto(f"http://camera.test:{client.base_url.port}/live")
@@ -294,18 +353,18 @@ def test_a_busy_service_is_waited_for_and_a_page_that_is_left_gives_its_place_ba
 
 
 def test_a_service_that_restarts_leaves_its_verdict_and_is_gone_on_with(
-    browser: Browser, client: httpx.Client, relay: Relay, tmp_path: Path
+    browser: Browser, client: httpx.Client, network: BrokenNetwork, tmp_path: Path
 ) -> None:
     assert client.base_url.port is not None
     (tmp_path / "old").mkdir()
-    with serving(tmp_path / "old") as old, desk_at(browser, relay.url, permissions=("camera",), wait_ms=WAIT_MS) as desk:
-        relay.to = old.port
+    with serving(tmp_path / "old") as old, desk_at(browser, network.url, permissions=("camera",), wait_ms=WAIT_MS) as desk:
+        network.target = old.port
         page, wires = desk.page, Wires(desk.page)
         start(page)
         looks_at_least(page, 6)
         old.process.send_signal(signal.SIGTERM)
         expect(page.locator("#verdict")).to_contain_text("The service stopped meanwhile", timeout=WAIT_MS)
-        relay.to = client.base_url.port
+        network.target = client.base_url.port
         expect(page.locator("#notes")).to_contain_text("the service restarted: a new stream begins")
         live_again(page)
         looks_at_least(page, 2)
@@ -316,15 +375,15 @@ def test_a_service_that_restarts_leaves_its_verdict_and_is_gone_on_with(
 
 
 @pytest.mark.usefixtures("client")
-def test_a_forgotten_stream_is_begun_anew(browser: Browser, relay: Relay, tmp_path: Path) -> None:
+def test_a_forgotten_stream_is_begun_anew(browser: Browser, network: BrokenNetwork, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    with serving(elsewhere) as other, desk_at(browser, relay.url, permissions=("camera",), wait_ms=WAIT_MS) as desk:
+    with serving(elsewhere) as other, desk_at(browser, network.url, permissions=("camera",), wait_ms=WAIT_MS) as desk:
         page, wires = desk.page, Wires(desk.page)
         start(page)
         looks_at_least(page, 2)
-        relay.to = other.port
-        relay.cut()
+        network.target = other.port
+        network.cut()
         expect(page.locator("#notes")).to_contain_text("the service forgot the stream: a new one begins", timeout=WAIT_MS)
         live_again(page)
         looks_at_least(page, 2)
@@ -422,4 +481,4 @@ def test_only_this_page_may_ask_for_a_camera_and_none_needs_another_host(client:
     texts = [page.text, *(path.read_text("utf-8") for path in assets.rglob("*") if path.suffix in (".js", ".css"))]
     for text in texts:
         assert "style=" not in text
-        assert not re.search(r"https?://(?!www\.w3\.org/|localhost|127\.0\.0\.1)", text)
+        assert not re.search(r"https?://(?!www\.w3\.org/|localhost|127\.0\.0\.1)\w", text)

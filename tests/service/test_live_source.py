@@ -200,6 +200,18 @@ def test_what_a_camera_denies_is_the_end_at_once(cameras: Cameras, camera: RtspS
     assert "wrong" not in f"{watching.error} {watching.states}"
 
 
+def test_a_camera_that_its_relay_misses_for_a_while_is_waited_for(cameras: Cameras, camera: RtspServer) -> None:
+    with Watching(cameras.open, camera.url("/live")) as watching:
+        watching.until(lambda: len(watching.frames) >= 20, 15)
+        camera.restart(without="/live")
+        watching.until(lambda: watching.states[-1][1].code == "source-absent", 15)
+        assert watching.states[-1][1].state == "reconnecting" and watching.states[-1][1].next_retry_s is not None
+        camera.restart()
+        watching.until(lambda: watching.frames[-1].epoch == 1 and len(watching.frames) >= 60, 30)
+    _is_one_timeline_with_a_real_outage(watching)
+    assert watching.error is None
+
+
 def test_a_redirect_is_the_end_at_once(cameras: Cameras, camera: RtspServer) -> None:
     with Answering("302 Moved Temporarily", camera.url("/live")) as stranger, Watching(cameras.open, stranger.url) as watching:
         assert watching.ended(15) < MARGIN_S

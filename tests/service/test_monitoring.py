@@ -118,7 +118,7 @@ def test_every_panel_has_something_to_show(serve: Serve, settings: Settings, cli
 async def test_on_a_gpu_its_memory_is_shown_under_the_names_that_are_asked_for(settings: Settings) -> None:
     require("gpu")
     async with open_rooms(settings.model_copy(update={"device": "cuda"}), load_model(device="cuda")) as rooms:
-        found = {sample.name: sample.value for family in Page(rooms, None).collect() for sample in family.samples}
+        found = {sample.name: sample.value for family in Page(rooms, None, None).collect() for sample in family.samples}
     asked = {name for _, expression in (*expressions(), *alerts()) for name in OURS.findall(expression)}
     assert {name for name in asked if name.startswith("undercurrent_gpu_")} <= found.keys()
     reserved, used, total = (found[f"undercurrent_gpu_memory_{name}bytes"] for name in ("reserved_", "used_", ""))

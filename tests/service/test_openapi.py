@@ -68,6 +68,8 @@ def test_every_documented_refusal_is_a_problem() -> None:
 
 # Bytes that a schema lets through need not be a video, and are refused for that.
 NOT_OURS: list[CheckFunction] = [positive_data_acceptance]
+ENDLESS = "/v1/feeds/events"
+"""An answer that never ends, to anybody; test_feed_wall.py reads as much of it as there is."""
 BRIEF = settings(
     max_examples=25, deadline=None, database=None, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
 )
@@ -83,7 +85,7 @@ def apart(tmp_path: Path) -> Iterator[httpx.Client]:
 def test_random_requests_get_only_documented_answers(apart: httpx.Client, clip: Path) -> None:
     """Schemathesis: no 5xx, and only the statuses, content types and bodies that the document promises."""
     known = upload(apart, clip, wait_s=60).json()["id"]
-    schema = schemathesis.openapi.from_url(f"{apart.base_url}/openapi.json")
+    schema = schemathesis.openapi.from_url(f"{apart.base_url}/openapi.json", timeout=120).exclude(path=ENDLESS)
     asked: set[str] = set()
     for found in schema.get_all_operations():
         assert isinstance(found, Ok), found
@@ -98,7 +100,7 @@ def test_random_requests_get_only_documented_answers(apart: httpx.Client, clip: 
             asked.add(case.operation.label)
 
         ask()
-    assert asked == {f"{method.upper()} {path}" for path, method, _ in operations()}
+    assert asked == {f"{method.upper()} {path}" for path, method, _ in operations() if path != ENDLESS}
 
 
 def test_whatever_is_done_in_a_row_is_answered_as_documented(apart: httpx.Client, clip: Path) -> None:
@@ -108,7 +110,7 @@ def test_whatever_is_done_in_a_row_is_answered_as_documented(apart: httpx.Client
     asked: dict[str, set[int]] = {}
     failures: list[str] = []
 
-    class Walk(schemathesis.openapi.from_url(f"{apart.base_url}/openapi.json").as_state_machine()):  # type: ignore[misc]  # made at run time
+    class Walk(schemathesis.openapi.from_url(f"{apart.base_url}/openapi.json", timeout=120).exclude(path=ENDLESS).as_state_machine()):  # type: ignore[misc]  # made at run time
         def before_call(self, case: Case[Any]) -> None:
             # No random bytes are a video.
             if case.operation.label == "POST /v1/analyses" and case.media_type in ("video/mp4", "application/octet-stream"):
@@ -126,11 +128,16 @@ def test_whatever_is_done_in_a_row_is_answered_as_documented(apart: httpx.Client
                 failures.append(str(failure))
                 raise
 
-    for _ in range(3):
+    def reached() -> set[str]:
+        return {label for label, statuses in asked.items() if "{analysis_id}" in label and min(statuses) < 400}
+
+    # Where a walk leads is chance: some more are taken until they have been to analyses.
+    for n in range(12):
+        if n >= 3 and made and len(reached()) > 2:
+            break
         # A service that works meanwhile does not answer twice alike, which ends a run; what was found until then counts.
         with suppress(FlakyStrategyDefinition):
             Walk.run(settings=settings(BRIEF, derandomize=False, max_examples=8, stateful_step_count=10))
     assert failures == []
     assert made, "no step made an analysis"
-    reached = {label for label, statuses in asked.items() if "{analysis_id}" in label and min(statuses) < 400}
-    assert len(reached) > 2, asked
+    assert len(reached()) > 2, asked

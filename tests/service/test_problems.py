@@ -61,7 +61,7 @@ def test_an_invalid_request_names_every_faulty_field(judged: tuple[httpx.Client,
 
 def test_every_answer_has_an_id_and_security_headers(judged: tuple[httpx.Client, str]) -> None:
     client, path = judged
-    for url in ("/", path, "/nothing", "/assets/main.js", "/livez"):
+    for url in ("/", path, "/nothing", "/assets/mark.svg", "/livez"):
         answer = client.get(url, headers={"X-Request-ID": "trace-7"})
         assert answer.headers["X-Request-ID"] == "trace-7"
         for name, value in SECURITY_HEADERS.items():

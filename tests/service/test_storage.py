@@ -12,9 +12,10 @@ import pytest
 
 from service.ids import new_id
 from service.objects import BadStoreUrl, Objects
+from service.pack_wire import Config, MachineOut
 from service.problems import DiskFull, StoreUnavailable, UnknownEvidence
 from service.report import CropImages
-from service.schemas import AnalysisResult, Timeline
+from service.schemas import AnalysisResult, ModelOut, Timeline
 from service.settings import Settings
 from service.storage import Storage
 from tests.s3 import S3
@@ -53,6 +54,19 @@ async def get(storage: Storage, analysis_id: str, start: int = 0, end: int = 5) 
     return b"".join([piece async for piece in storage.read_media(analysis_id, start, end)])
 
 
+CONFIG = Config(
+    version="0",
+    commit=None,
+    hz=4.0,
+    triaged=False,
+    limits={},
+    threshold=0.8,
+    target_fpr=0.01,
+    model=ModelOut(name="undercurrent", version="1", weights_sha256="ab" * 32, crop_version=1, calibration_id="1"),
+    machine=MachineOut(platform="", processor="", device="cpu", python="", libraries={}),
+)
+
+
 def parts(judged: tuple[httpx.Client, str]) -> tuple[AnalysisResult, Timeline]:
     client, path = judged
     result = AnalysisResult.model_validate(client.get(path).json()["result"])
@@ -83,9 +97,9 @@ async def test_media_that_breaks_off_is_not_there(storage: Storage, s3: S3) -> N
 
 async def test_evidence_is_replaced_whole(storage: Storage, judged: tuple[httpx.Client, str]) -> None:
     result, timeline = parts(judged)
-    storage.write_evidence("a", result, timeline, CROPS)
+    storage.write_evidence("a", result, timeline, CROPS, CONFIG)
     assert await storage.read_crop("a", 0, 0, "boundary") == b"png"
-    storage.write_evidence("a", result, timeline, {})
+    storage.write_evidence("a", result, timeline, {}, CONFIG)
     assert await storage.read_result("a") == result
     assert Timeline.model_validate_json(await storage.read_timeline("a")) == timeline
     with pytest.raises(UnknownEvidence, match="no crop 0"):
@@ -105,7 +119,7 @@ def test_bookmarks_are_kept_under_keys_of_their_own_until_it_has_ended(storage: 
 async def test_removing_leaves_the_others(storage: Storage, judged: tuple[httpx.Client, str]) -> None:
     for name in ("a", "ab"):
         await put(storage, name)
-        storage.write_evidence(name, *parts(judged), CROPS)
+        storage.write_evidence(name, *parts(judged), CROPS, CONFIG)
     storage.remove("a")
     storage.remove("a")
     with pytest.raises(UnknownEvidence, match="no longer has this of a"):
@@ -122,7 +136,7 @@ async def test_only_what_no_row_knows_is_removed(settings: Settings) -> None:
     half = settings.data_dir / "analyses" / "half"
     half.mkdir()
     (half / "media#1").write_bytes(b"what a killed process was writing")
-    assert storage.remove_orphans({"kept", "elsewhere"}) == ["analyses/half", "analyses/orphan"]
+    assert storage.remove_orphans(storage.kept(), {"kept", "elsewhere"}) == ["analyses/half", "analyses/orphan"]
     assert await get(storage, "kept") == b"media"
     assert [path.name for path in (settings.data_dir / "analyses").iterdir()] == ["kept"]
 
@@ -133,7 +147,7 @@ async def test_of_what_replicas_share_only_old_orphans_are_removed(s3: S3, setti
     old, known, new = (new_id(time_ns) for time_ns in (10 * DAY_NS, 11 * DAY_NS, None))
     for name in (old, known, new, "not-ours"):
         await put(storage, name)
-    assert storage.remove_orphans({known}) == [f"analyses/{old}"]
+    assert storage.remove_orphans(storage.kept(), {known}) == [f"analyses/{old}"]
     assert s3.names() == sorted(f"some/prefix/analyses/{name}/media" for name in (known, new, "not-ours"))
 
 
@@ -158,7 +172,7 @@ async def test_a_disk_that_fills_up_meanwhile_is_said_as_such(settings: Settings
         storage.remove("a")
         crops = {(0, k): CropImages(jpeg=b"x" * 2**20, boundary_png=b"") for k in range(4)}
         with pytest.raises(DiskFull, match="The disk is full"):
-            storage.write_evidence("b", *parts(judged), crops)
+            storage.write_evidence("b", *parts(judged), crops, CONFIG)
         with pytest.raises(UnknownEvidence):
             await storage.read_result("b")
     finally:
@@ -182,7 +196,7 @@ async def test_a_bucket_that_is_gone_is_not_an_object_that_is_gone(s3: S3, setti
     storage.check()
     s3.drop_bucket()
     try:
-        for use in (storage.check, lambda: storage.remove("a"), lambda: storage.remove_orphans(())):
+        for use in (storage.check, lambda: storage.remove("a"), storage.kept):
             with pytest.raises(StoreUnavailable):
                 use()
         with pytest.raises(StoreUnavailable, match="bucket is gone"):

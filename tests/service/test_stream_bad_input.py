@@ -313,6 +313,20 @@ async def test_stamps_below_zero_with_holes_backwards_and_missing(quiet: httpx.C
     assert it.of("score")[-1]["stamp"] < -7196 * second
 
 
+async def test_what_is_dropped_gives_its_credit_back(quiet: httpx.Client, clip: Path) -> None:
+    images, stamps = pictures_of(clip)
+    async with talk(quiet) as it:
+        await it.say("start", mode="frames", codec="jpeg", pace="every")
+        for _ in range(2 * WINDOW_MEDIA):
+            await it.room(len(images[0]))
+            await it.feed(MediaKind.JPEG, images[:1])
+        await it.feed(MediaKind.JPEG, images[:24], stamps[:24])
+        await it.say("stop")
+        end = await it.until("end")
+    assert end["totals"]["dropped"] == 2 * WINDOW_MEDIA and end["totals"]["received"]["media"] == it.seq
+    assert it.of("credit")[-1]["received"]["media"] <= it.seq and it.of("score")
+
+
 async def test_pictures_that_are_damaged_or_too_large(quiet: httpx.Client, clip: Path) -> None:
     images, stamps = pictures_of(clip)
     damaged = [image if i % 6 else image[: len(image) // 3] + bytes(len(image) // 2) for i, image in enumerate(images)]

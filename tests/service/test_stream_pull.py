@@ -133,7 +133,7 @@ async def test_an_outage_is_told_and_its_time_goes_on(either: httpx.Client, came
     assert gap["end"]["t"] - gap["start"]["t"] == pytest.approx(gap["seconds"], abs=1e-6)
 
 
-@pytest.mark.parametrize(("mount", "code", "slug"), [("/nowhere", 4502, "source-refused"), ("/private", 4502, "source-refused")])
+@pytest.mark.parametrize(("mount", "code", "slug"), [("/nowhere", 4502, "source-absent"), ("/private", 4502, "source-refused")])
 async def test_a_camera_that_refuses(near: httpx.Client, camera: RtspServer, mount: str, code: int, slug: str) -> None:
     async with talk(near) as it:
         await it.say("start", mode="pull", url=camera.url(mount, "user:secret"))

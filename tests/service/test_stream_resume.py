@@ -105,7 +105,7 @@ async def test_what_is_over_can_still_be_heard(client: httpx.Client, chunks: lis
         ready = await it.until("ready")
         await it.feed(MediaKind.CHUNK, chunks)
         await it.say("stop")
-        it.socket.transport.abort()
+        await it.until("end")  # a cable that is cut at once may take the `stop` with it
     async with talk(client) as it:
         await it.say("start", resume=of(ready, 1))
         assert await it.closed() == 1000

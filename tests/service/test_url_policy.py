@@ -29,6 +29,7 @@ LAN = UrlPolicy(["public", ip_network("192.168.7.0/24")])
         "169.254.169.254", "100.64.0.1", "224.0.0.251", "255.255.255.255", "240.0.0.1", "192.0.2.1",
         "[::1]", "[::]", "[fe80::1]", "[fd00::1]", "[ff02::1]", "[::ffff:10.0.0.1]", "[::ffff:7f00:1]", "[::10.0.0.1]",
         "[64:ff9b::a00:1]", "[64:ff9b:1::808:808]", "[2002:a00:1::]", "[2001:0:a00:1::]",
+        "168.63.129.16", "[::ffff:168.63.129.16]",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("scheme", ["rtsp", "https"])
@@ -50,6 +51,7 @@ def test_a_network_that_is_allowed_is_allowed_and_no_other() -> None:
     with pytest.raises(UrlNotAllowed):
         UrlPolicy([ip_network("192.168.7.0/24")]).admit("rtsp://8.8.8.8/a")
     assert UrlPolicy(ANYWHERE).admit("rtsp://127.0.0.1/a").port == 554
+    assert UrlPolicy([ip_network("168.63.129.16/32")]).admit("rtsp://168.63.129.16/a").port == 554
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -148,6 +150,7 @@ import logging, structlog
 from service.telemetry import configure_logging
 configure_logging()
 url = "rtsp://admin:hunter2@cam/live?token=hunter2"
+structlog.get_logger().warning("odd", path="/v1/keys/uc_0123456789ab_hunter2-_x", secret="a%20whsec_hunter2+/=")
 structlog.get_logger().warning("camera lost", url=url)
 logging.getLogger("other").warning("no answer from %s", url)
 try:

@@ -43,6 +43,10 @@ def test_what_is_kept_is_json_and_nothing_that_can_run(client: httpx.Client, set
             assert not [value for value in row if isinstance(value, bytes) or str(value).startswith("gAS")], "a pickle in base64"
 
 
+def test_who_asks_and_who_writes_do_not_wait_for_each_other(client: httpx.Client, settings: Settings) -> None:
+    assert sql(settings, "jobs.db", "PRAGMA journal_mode") == [("wal",)]
+
+
 def test_steps_keep_keys_not_bookmarks(serve: Serve, settings: Settings, clip: Path) -> None:
     with serve(settings.model_copy(update={"segment_s": 1.0})) as client:
         path = upload(client, clip, wait_s=60).headers["Location"]
@@ -98,7 +102,7 @@ def test_work_that_was_lost_begins_again(serve: Serve, settings: Settings, clip:
     """As after a restore: rows are there, work is not, or has ended."""
     with serve(settings) as client:
         until(client, upload(client, endless).headers["Location"], "running")
-        paths = [upload(client, clip).headers["Location"] for _ in range(2)]
+        paths = [upload(client, clip).headers["Location"] for _ in range(3)]
         for one in client.get("/v1/analyses", params={"status": "running"}).json()["items"]:
             client.post(f"{one['links']['self']}/cancel")
         for path in paths:
@@ -111,6 +115,9 @@ def test_work_that_was_lost_begins_again(serve: Serve, settings: Settings, clip:
             path.rpartition("/")[2],
         )
     sql(settings, "jobs.db", "DELETE FROM workflow_status WHERE workflow_uuid = ?", paths[0].rpartition("/")[2])
+    # As a version left it that had one queue for all tenants.
+    keyless = "UPDATE workflow_status SET status = 'ENQUEUED', queue_partition_key = NULL WHERE workflow_uuid = ?"
+    sql(settings, "jobs.db", keyless, paths[1].rpartition("/")[2])
     with serve(settings) as client:
         for path in paths:
             assert until(client, path, "succeeded")["result"] is not None

@@ -1,11 +1,11 @@
-"""A watcher of a feed for tests: server-sent events of a real connection come in, every one is kept, and each fits its model."""
+"""Watchers of one feed and of all for tests: server-sent events of a real connection come in, each is kept, and each fits its model."""
 
 from __future__ import annotations
 
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Self
 
@@ -13,18 +13,21 @@ import httpx
 from pydantic import TypeAdapter
 
 from service.feed_wire import AlertEvent, FeedStateEvent, MissedEvent
+from service.schemas import Wire
 from service.stream_wire import DropEvent, FaceEvent, GapEvent, ScoreEvent, Stats
+from service.wall_wire import Hello, History, OfFeed, Tick
 
 Json = dict[str, Any]
 MODELS = TypeAdapter[Any](FeedStateEvent | AlertEvent | MissedEvent | ScoreEvent | FaceEvent | GapEvent | DropEvent | Stats)
+WALL_MODELS: Mapping[str, type[Wire]] = {"hello": Hello, "history": History, "tick": Tick}
 WITHIN_S = 60.0
 
 
 class Watcher:
     """A connection to `/events`, read by a thread until it ends or is left."""
 
-    def __init__(self, client: httpx.Client, feed: str, *, last: int | None = None) -> None:
-        self._headers = {} if last is None else {"Last-Event-ID": str(last)}
+    def __init__(self, client: httpx.Client, feed: str, *, last: int | str | None = None, headers: Mapping[str, str] | None = None) -> None:
+        self._headers = {**(headers or {}), **({} if last is None else {"Last-Event-ID": str(last)})}
         self._url = f"{client.base_url}{feed}/events"
         self.events: list[Json] = []
         """The data of each, with `id` and `event` of its frame."""
@@ -82,9 +85,26 @@ class Watcher:
         MODELS.validate_json(frame["data"])
         event: Json = json.loads(frame["data"])
         assert event["type"] == frame["event"]
+        self._take({**event, "id": int(frame["id"])})
+
+    def _take(self, event: Json) -> None:
         with self._came:
-            self.events.append({**event, "id": int(frame["id"])})
+            self.events.append(event)
             self._came.notify_all()
+
+
+class WallWatcher(Watcher):
+    """The same of `/v1/feeds/events`; each event has its `type` and `id` (None: it has no number) beside its data."""
+
+    def __init__(self, client: httpx.Client, *, last: str | None = None, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(client, "/v1/feeds", last=last, headers=headers)
+
+    def _keep(self, frame: dict[str, str]) -> None:
+        kind, data = frame["event"], frame["data"]
+        WALL_MODELS.get(kind, OfFeed).model_validate_json(data)
+        event: Json = json.loads(data)
+        assert "event" not in event or event["event"]["type"] == kind
+        self._take({**event, "type": kind, "id": frame.get("id")})
 
 
 def until(what: Callable[[], object], *, within_s: float = WITHIN_S) -> None:

@@ -324,9 +324,9 @@ def test_thresholds_err_on_the_side_of_the_accused() -> None:
     rng = np.random.default_rng(0)
     reals = [(f"p{i}", float(m), float(m) + 0.5) for i, m in enumerate(rng.normal(-1, 0.5, 60))]
     set_thresholds(calibrator, reals, target_fpr=0.01)
-    assert calibrator.track_logit >= max(mean for _, mean, _ in reals)
-    assert calibrator.stretch_logit >= max(peak for _, _, peak in reals)
-    assert calibrator.doubt_logit < calibrator.track_logit
+    assert calibrator.shipped.track >= max(mean for _, mean, _ in reals)
+    assert calibrator.shipped.stretch >= max(peak for _, _, peak in reals)
+    assert calibrator.shipped.doubt < calibrator.shipped.track
 
 
 def test_no_familiar_face_is_out_of_distribution() -> None:
