@@ -20,8 +20,9 @@ from pipelines.clock import Mark
 from pipelines.errors import DecodeError, PipelineError, SourceAbsent, SourceRefused, SourceSilent, SourceUnreachable
 from pipelines.media import Frame, Limits, RtspTransport
 from service.backoff import OpenLimiter, full_jitter
-from service.media_sandbox import MediaSandbox, SandboxedFrames
+from service.media_sandbox import MediaSandbox
 from service.picture_source import PictureSource, SourceState
+from service.sandboxed_frames import SandboxedFrames
 
 SILENT_S: Final = 4.0
 STALLED_S: Final = 1.5

@@ -12,8 +12,8 @@ from typing import Final, Literal, Protocol
 
 from pipelines.media import Frame, FrameFlag, Frames, Limits, MediaInfo, Reader
 from service.media_feed import MediaFeed
-from service.media_sandbox import SandboxedFrames
 from service.picture_container import STAMP_OFFSET
+from service.sandboxed_frames import SandboxedFrames
 from service.stream_intake import Intake
 
 OPEN_S: Final = 100.0

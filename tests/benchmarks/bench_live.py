@@ -27,7 +27,8 @@ from pipelines.load import LoadController
 from pipelines.media import Limits
 from pipelines.model import Model
 from pipelines.verdict import Verdict
-from service.media_sandbox import MediaSandbox, SandboxedFrames
+from service.media_sandbox import MediaSandbox
+from service.sandboxed_frames import SandboxedFrames
 from tests.benchmarks.bench_walk import REAL_CLIP
 from tests.benchmarks.looped import looped
 from tests.rtsp import rtsp_server

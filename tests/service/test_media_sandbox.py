@@ -34,7 +34,8 @@ from pipelines.errors import (
 )
 from pipelines.frames import read_frames
 from pipelines.media import Frame, Frames, Limits, MediaInfo
-from service.media_sandbox import MediaSandbox, SandboxCounts
+from service.decode_children import ChildCounts, DecodeChildren
+from service.media_sandbox import MediaSandbox
 from service.media_wire import FRAME_SLOTS, Alive, Message, Opened, Shown, Started
 from tests.clips import face_clip, one_frame_clip, variable_pts
 from tests.support import ROOT, require
@@ -149,9 +150,9 @@ def test_a_child_that_dies_in_the_middle_is_a_typed_error_and_the_next_file_work
 def test_a_dead_zygote_is_replaced(clip: Path) -> None:
     with MediaSandbox() as sandbox:
         assert sandbox.probe(clip).codec == "h264"
-        assert sandbox._zygote is not None
-        sandbox._zygote.kill()
-        sandbox._zygote.wait()
+        assert sandbox._children._zygote is not None
+        sandbox._children._zygote.kill()
+        sandbox._children._zygote.wait()
         assert sandbox.probe(clip).codec == "h264"
 
 
@@ -170,16 +171,16 @@ def test_children_are_counted_and_those_that_fail_twice_over(clip: Path, tmp_pat
     with MediaSandbox() as sandbox:
         with sandbox.read_frames(clip, hz=None) as frames:
             next(iter(frames))
-            assert sandbox.counts == SandboxCounts(alive=1, started=1, crashed=0, stalled=0)
+            assert sandbox.counts == ChildCounts(alive=1, started=1, crashed=0, stalled=0)
         with pytest.raises(UnsupportedMedia):
             sandbox.read_frames(tmp_path / "text")
-        assert sandbox.counts == SandboxCounts(alive=0, started=2, crashed=0, stalled=0), "a refusal is no crash"
+        assert sandbox.counts == ChildCounts(alive=0, started=2, crashed=0, stalled=0), "a refusal is no crash"
         limits = Limits(read_timeout_s=0.2)
         for sign, error in ((signal.SIGSEGV, DecoderCrashed), (signal.SIGSTOP, DecoderStalled)):
             with sandbox.read_frames(clip, hz=None, limits=limits) as frames, pytest.raises(error):
                 for _ in frames:
                     os.kill(frames.pid, sign)
-        assert sandbox.counts == SandboxCounts(alive=0, started=4, crashed=1, stalled=1)
+        assert sandbox.counts == ChildCounts(alive=0, started=4, crashed=1, stalled=1)
 
 
 def test_closing_early_ends_the_child_and_closing_twice_is_no_error(sandbox: MediaSandbox, clip: Path) -> None:
@@ -340,7 +341,7 @@ def test_a_file_that_really_makes_ffmpeg_abort_harms_nobody(sandbox: MediaSandbo
 # --- a child that was taken over
 
 
-class _Taken(MediaSandbox):
+class _TakenChildren(DecodeChildren):
     """Forks as the zygote does, but the child runs what it is given; nothing of the parent's side is replaced."""
 
     def __init__(self, does: Callable[[socket.socket, int], None]) -> None:
@@ -367,6 +368,14 @@ class _Taken(MediaSandbox):
         with contextlib.suppress(BrokenPipeError):
             os.write(exit_writer, f"{status}\n".encode())
         os.close(exit_writer)
+
+
+class _Taken(MediaSandbox):
+    """Its children do what it is given."""
+
+    def __init__(self, does: Callable[[socket.socket, int], None]) -> None:
+        super().__init__()
+        self._children = _TakenChildren(does)
 
 
 def _say(talk: socket.socket, *messages: Message) -> None:
@@ -595,8 +604,8 @@ os.fork = fork
 def test_a_stopped_zygote_is_replaced_once_for_all_who_wait(clip: Path) -> None:
     with MediaSandbox() as sandbox, ThreadPoolExecutor(6) as threads:
         sandbox.probe(clip)
-        assert sandbox._zygote is not None
-        os.kill(sandbox._zygote.pid, signal.SIGSTOP)
+        assert sandbox._children._zygote is not None
+        os.kill(sandbox._children._zygote.pid, signal.SIGSTOP)
         probes = [threads.submit(sandbox.probe, clip, limits=Limits(open_timeout_s=2)) for _ in range(6)]
         assert {probe.result(30).codec for probe in probes} == {"h264"}
 
@@ -604,8 +613,8 @@ def test_a_stopped_zygote_is_replaced_once_for_all_who_wait(clip: Path) -> None:
 def test_a_stopped_zygote_does_not_keep_the_service_from_ending(clip: Path) -> None:
     with MediaSandbox() as sandbox:
         sandbox.probe(clip)
-        assert sandbox._zygote is not None
-        pid = sandbox._zygote.pid
+        assert sandbox._children._zygote is not None
+        pid = sandbox._children._zygote.pid
         os.kill(pid, signal.SIGSTOP)
         resumes = threading.Timer(10, os.kill, (pid, signal.SIGCONT))
         resumes.start()
