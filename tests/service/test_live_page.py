@@ -283,7 +283,7 @@ def test_a_key_that_may_not_stream_is_told_so_before_the_camera_is_opened(browse
         start(page)
         alert = page.get_by_role("alert")
         expect(alert).to_contain_text("The key may not do that")
-        expect(alert).to_contain_text("Expected: streams.")
+        expect(alert).to_contain_text("Expected streams; got")
         expect(page.locator("#state")).to_contain_text("Off")
         assert page.evaluate("document.getElementById('camera').srcObject") is None
         assert all("403" in text for text in desk.complaints)

@@ -394,3 +394,22 @@ def test_a_phone_shows_all_of_it(browser: Browser, client: httpx.Client, tmp_pat
         assert page.evaluate("document.documentElement.scrollWidth") == 390
         page.screenshot(path=tmp_path / "phone.png", full_page=True)
         assert (tmp_path / "phone.png").stat().st_size > 20_000
+
+
+def test_on_a_phone_what_is_open_stands_above_what_else_there_is(browser: Browser, client: httpx.Client, clip: Path) -> None:
+    with desk_at(browser, str(client.base_url), wait_ms=PATIENT_MS) as desk:
+        page = desk.page
+        page.set_viewport_size({"width": 390, "height": 844})
+        page.goto("/")
+        page.set_input_files("#file", clip)
+        expect(page.locator(".verdict, .result").first).to_be_visible()
+
+        def top(selector: str) -> float:
+            box = page.locator(selector).bounding_box()
+            assert box is not None
+            return box["y"]
+
+        assert top("#view") < top("#drop") < top("#list")
+        page.locator("[data-route]").first.click()
+        expect(page.locator(".welcome")).to_be_visible()
+        assert top("#drop") < top("#list") < top("#view")

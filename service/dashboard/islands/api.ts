@@ -14,8 +14,10 @@ export class Problem extends Error implements ProblemBody {
   errors?: ProblemBody["errors"];
   // Of the answer's head: when to ask again.
   retry_after_s?: number;
+  // What to do, where the catalogue knows no advice for its type.
+  hint?: string;
 
-  constructor(body: Partial<ProblemBody> & { title: string; detail: string; retry_after_s?: number }) {
+  constructor(body: Partial<ProblemBody> & { title: string; detail: string; retry_after_s?: number; hint?: string }) {
     super(body.title);
     this.type = body.type ?? "about:blank";
     this.title = body.title;
@@ -26,7 +28,7 @@ export class Problem extends Error implements ProblemBody {
 
 export const slug = (problem: Problem): string => problem.type.split(":").pop() ?? "";
 
-export const advice = (problem: Problem): string | null => (text.advice as Record<string, string>)[slug(problem)] ?? null;
+export const advice = (problem: Problem): string | null => (text.advice as Record<string, string>)[slug(problem)] ?? problem.hint ?? null;
 
 export const offline = (): Problem =>
   new Problem({ type: "urn:undercurrent:problem:no-connection", title: text.common.no_answer, detail: text.common.connection_failed });

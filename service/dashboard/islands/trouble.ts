@@ -8,18 +8,24 @@ import { fill, text } from "./text";
 export interface Ways {
   // What it happened to, a file's name for one.
   about?: string;
+  // What still holds in spite of it.
+  note?: string;
   // How it is tried once more.
-  again?: () => void;
+  again?: () => unknown;
 }
 
-const known = (problem: unknown): Problem =>
-  problem instanceof Problem ? problem : new Problem({ title: text.common.page_failed, detail: String(problem) });
+// What is no Problem is a fault of the page's own, for whoever mends it too.
+function known(problem: unknown): Problem {
+  if (problem instanceof Problem) return problem;
+  console.error(problem);
+  return new Problem({ title: text.common.page_failed, detail: String(problem) });
+}
 
 // What was expected and what came; "" where the problem does not say.
 export const difference = (problem: Problem): string =>
   problem.expected ? fill(text.common.expected, { expected: problem.expected, got: problem.got ?? "" }) : "";
 
-export function problemCard(given: unknown, { about, again }: Ways = {}): HTMLElement {
+export function problemCard(given: unknown, { about, note, again }: Ways = {}): HTMLElement {
   const problem = known(given);
   const hint = advice(problem);
   return h("div", { class: "problem" },
@@ -28,8 +34,9 @@ export function problemCard(given: unknown, { about, again }: Ways = {}): HTMLEl
     h("p", {}, problem.detail),
     problem.expected && h("p", { class: "fine" }, difference(problem)),
     hint && h("p", { class: "hint" }, hint),
+    note && h("p", { class: "fine" }, note),
     problem.request_id && h("p", { class: "fine" }, fill(text.common.request, { id: problem.request_id })),
-    again && h("p", {}, h("button", { type: "button", class: "quiet", onclick: again }, text.common.again)));
+    again && h("p", {}, h("button", { type: "button", class: "quiet", onclick: () => void again() }, text.common.again)));
 }
 
 // In the page's one alert until it is dismissed; of one `kind` only the newest.

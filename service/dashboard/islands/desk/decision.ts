@@ -5,6 +5,7 @@ import { Problem, ask, slug } from "../api";
 import { h, say } from "../dom";
 import { may, me } from "../me";
 import { fill, text } from "../text";
+import { problemCard, sentence } from "../trouble";
 import type { Analysis } from "../wire";
 import { DecisionForm, type Said } from "./form";
 import { decisionWord, history, when } from "./history";
@@ -171,7 +172,7 @@ class DecisionDesk implements Panel {
         if (await this.#lease.take()) this.#tell(text.desk.run_out);
       } else {
         // The same words once more are no second decision, so that an answer that was lost does no harm.
-        this.#fail(problem, null);
+        this.#fail(problem);
       }
     }
   }
@@ -210,7 +211,7 @@ class DecisionDesk implements Panel {
         this.element.append(link);
         link.click();
       } catch (problem) {
-        this.#fail(problem, null);
+        this.#fail(problem);
       }
     }, "button");
   }
@@ -220,13 +221,10 @@ class DecisionDesk implements Panel {
     say(sentence);
   }
 
-  #fail(problem: unknown, retry: (() => unknown) | null): void {
-    if (!(problem instanceof Problem)) throw problem;
-    this.#trouble.replaceChildren(h("div", { class: "problem" },
-      h("p", {}, h("b", {}, problem.title), ". ", problem.detail),
-      this.#deciding && h("p", {}, text.desk.kept),
-      retry && h("p", {}, button(text.desk.retry, retry))));
-    say(`${problem.title}. ${this.#deciding ? text.desk.kept : problem.detail}`);
+  #fail(problem: unknown, again?: () => unknown): void {
+    const note = this.#deciding ? text.desk.kept : undefined;
+    this.#trouble.replaceChildren(problemCard(problem, { note, again }));
+    say([sentence(problem), note].filter(Boolean).join(" "));
   }
 }
 

@@ -1,15 +1,11 @@
 // The camera: a choice comes in, its pictures go out one by one, each with the time at which it was taken; or a Trouble in words.
 
+import { Problem } from "../api";
 import { fill, text } from "../text";
 
-export class Trouble extends Error {
-  readonly title: string;
-  readonly detail: string;
-  readonly hint: string | null;
-
-  constructor(title: string, detail: string, hint: string | null) {
-    super(title);
-    [this.title, this.detail, this.hint] = [title, detail, hint];
+export class Trouble extends Problem {
+  constructor(title: string, detail: string, hint?: string) {
+    super({ title, detail, ...(hint !== undefined && { hint }) });
   }
 }
 

@@ -1,6 +1,6 @@
 // The webcam's page: the reader's choices come in; camera, sender, connection and what is drawn are brought together until the verdict.
 
-import { Problem, advice, isFinal, refusalOf, signIn } from "../api";
+import { Problem, isFinal, refusalOf, signIn } from "../api";
 import { byId, h, say } from "../dom";
 import { type Camera, type Shot, Trouble, cameras, openCamera } from "../live/camera";
 import { type Closed, Connection, type How, type LinkState } from "../live/connection";
@@ -16,6 +16,7 @@ import { CLOSE } from "../live/wire";
 import { gap } from "../live/words";
 import { may, me } from "../me";
 import { text } from "../text";
+import { problemCard, sentence } from "../trouble";
 import type { Box } from "../wire";
 
 const AGAIN_MS = 1000; // Before a new stream after one that ended with its service.
@@ -174,7 +175,7 @@ async function closed({ code, error, end }: Closed): Promise<void> {
   }
   off();
   if (error instanceof Problem) trouble(error);
-  else if (error && end?.reason !== "draining") trouble(new Trouble(error.title, error.detail, error.retryable ? text.live.start_again : null));
+  else if (error && end?.reason !== "draining") trouble(new Trouble(error.title, error.detail, error.retryable ? text.live.start_again : undefined));
   if (end) byId("verdict").querySelector<HTMLElement>(".sentence")?.focus();
 }
 
@@ -236,14 +237,9 @@ function button(words: string, { busy = false } = {}): void {
   toggle.setAttribute("aria-disabled", String(busy));
 }
 
-const sentence = (problem: Problem): string => (problem.expected ? `${problem.detail} ${text.live.expected} ${problem.expected}.` : problem.detail);
-
 function trouble(error: unknown): void {
   if (error === null) return byId("trouble").replaceChildren();
-  const known = error instanceof Trouble || error instanceof Problem;
-  if (!known) console.error(error);
-  const { title, detail, hint } = error instanceof Trouble ? error : error instanceof Problem ? { title: error.title, detail: sentence(error), hint: advice(error) } : { title: text.common.page_failed, detail: String(error), hint: null };
-  byId("trouble").replaceChildren(h("div", { class: "problem" }, h("h2", {}, title), h("p", {}, detail), hint && h("p", { class: "hint" }, hint)));
+  byId("trouble").replaceChildren(problemCard(error));
 }
 
 off();

@@ -1,14 +1,15 @@
 // The queue's page: filters and keys come in, what waits for a reviewer and what this one has said go out, and refresh by themselves.
 
-import { Problem, ask } from "../api";
+import { ask } from "../api";
 import { Pages } from "../desk/pages";
 import { queueRow, refreshAges, saidRow } from "../desk/queue_row";
 import { welfareControls } from "../desk/welfare";
 import type { LoggedReview, ReviewItem } from "../desk/wire";
 import { type Wishes, asQuery, keepWishes, nextQuery, wishes } from "../desk/wishes";
-import { byId, h, say } from "../dom";
+import { byId, say } from "../dom";
 import { type Me, may, me } from "../me";
 import { fill, text } from "../text";
+import { problemCard } from "../trouble";
 
 const REFRESH_MS = 10_000;
 const LIMIT = "25";
@@ -113,9 +114,8 @@ async function attempt(act: () => Promise<unknown>): Promise<boolean> {
   }
 }
 
-function trouble(problem: unknown, more = ""): void {
-  if (!(problem instanceof Problem)) throw problem;
-  const card = h("div", { class: "problem" }, h("p", {}, h("b", {}, problem.title), ". ", problem.detail), more && h("p", { class: "fine" }, more));
+function trouble(problem: unknown, note?: string): void {
+  const card = problemCard(problem, { note });
   // The same once more is not read aloud again.
   if (byId("trouble").textContent !== card.textContent) byId("trouble").replaceChildren(card);
 }

@@ -36,6 +36,7 @@ export class Shown {
     this.#result?.close();
     void this.#desk?.close();
     this.#result = this.#desk = this.#running = null;
+    this.#view.parentElement?.classList.toggle("opened", id !== null);
     if (!id) {
       document.title = text.videos.title;
       this.#view.replaceChildren(byId<HTMLTemplateElement>("welcome").content.cloneNode(true));
