@@ -96,7 +96,7 @@ class Jobs:
         self._loop = asyncio.get_running_loop()
         thresholds = ThresholdRows(database)
         self._judging = Judging(settings, database, thresholds, storage, model, sandbox.reader, sandbox.credentials, witness, self._loop)
-        self._workflows = Workflows(url, settings.replica, settings.workers, self._work)
+        self._workflows = Workflows(url, settings.replica, settings.workers, self._work, settings.tenants.max_running)
         self._replicas = Replicas(settings, database, storage, self._workflows)
         self._notes: asyncio.Task[None] | None = None
 

@@ -99,6 +99,8 @@ class TenantTerms:
 
     max_unfinished: Annotated[int, Field(ge=1)] = 1000
     """Analyses that wait or run."""
+    max_running: Annotated[int, Field(ge=1)] | None = None
+    """Analyses that are worked on at once, by all replicas together; None: as many as there are workers."""
     max_bytes: Annotated[int, Field(ge=1)] = 1024 * GIB
     """Of media that is kept."""
     max_streams: Annotated[int, Field(ge=1)] | None = None

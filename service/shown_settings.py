@@ -23,6 +23,7 @@ SHOWN: Final[tuple[tuple[Group, str, Unit], ...]] = (
     ("retention", "min_free_bytes", "bytes"),
     ("limits", "max_upload_bytes", "bytes"),
     ("limits", "tenants.max_unfinished", "count"),
+    ("limits", "tenants.max_running", "count"),
     ("limits", "tenants.max_bytes", "bytes"),
     ("limits", "tenants.max_streams", "count"),
     ("limits", "tenants.max_feeds", "count"),

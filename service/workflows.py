@@ -62,13 +62,14 @@ class Workflows:
         url: the database, as SQLAlchemy names it; its tables are made or brought up to date by `open`.
         replica: the name of this process; no two that live may have the same.
         workers: analyses that it works on at once.
+        of_one: analyses of one tenant that all replicas work on at once; None: as many as there are workers.
         work: does one of them, in a thread of its own; what it does in `step` is done once. Raises nothing but Left.
     """
 
-    def __init__(self, url: URL, replica: str, workers: int, work: Callable[[str, Step], None]) -> None:
+    def __init__(self, url: URL, replica: str, workers: int, work: Callable[[str, Step], None], of_one: int | None = None) -> None:
         self._url = url.render_as_string(hide_password=False)
         self._file = url.database if url.get_backend_name() == "sqlite" else None
-        self._replica, self._workers, self._work = replica, workers, work
+        self._replica, self._workers, self._work, self._of_one = replica, workers, work, of_one
         self._idle = threading.Condition()
         self._busy = 0
         self._client: DBOSClient | None = None
@@ -89,9 +90,13 @@ class Workflows:
             application_name=NAME,
             retry_connection_errors=False,
         )
-        # A limit that limits nothing, for what it makes of the queue: one for each tenant, and of those that wait any may be next.
         self._client.register_queue(
-            QUEUE, worker_concurrency=self._workers, partition_worker_concurrency=self._workers, polling_interval_sec=POLL_S
+            QUEUE,
+            worker_concurrency=self._workers,
+            # There always is one, for what it makes of the queue: one for each tenant, and of those that wait any may be next.
+            partition_worker_concurrency=min(self._workers, self._of_one or self._workers),
+            partition_concurrency=self._of_one,
+            polling_interval_sec=POLL_S,
         )
 
     def launch(self) -> None:

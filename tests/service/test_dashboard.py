@@ -220,5 +220,10 @@ def test_whoever_has_no_key_signs_in(browser: Browser, serve: Serve, settings: S
         expect(page.get_by_role("button", name="Sign out")).to_be_hidden()
         page.goto("/")
         page.wait_for_url("**/sign-in?next=%2F")
+        # Of this origin as it stands there, and a path that names another host.
+        page.goto("/sign-in?next=/.//127.0.0.2/x")
+        page.get_by_label("Your key").fill(key)
+        page.get_by_role("button", name="Sign in").click()
+        page.wait_for_url(f"{client.base_url}/127.0.0.2/x")
         assert blocked == []
         context.close()

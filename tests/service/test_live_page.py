@@ -427,6 +427,33 @@ def test_another_camera_is_another_scene_in_the_same_stream(desk: Desk) -> None:
     assert desk.complaints == []
 
 
+def test_a_camera_that_comes_when_nobody_waits_for_it_any_more_is_let_go(desk: Desk) -> None:
+    """A browser may ask the reader for long, and the stream may have been stopped when the answer comes."""
+    page = desk.page
+    start(page)
+    looks_at_least(page, 2)
+    page.evaluate(
+        """() => {
+          const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+          window.came = [];
+          navigator.mediaDevices.getUserMedia = async (wish) => {
+            await new Promise((done) => { window.answer = done; });
+            const stream = await ask(wish);
+            window.came.push(...stream.getTracks());
+            return stream;
+          };
+        }"""
+    )
+    page.locator("#choice").dispatch_event("change")
+    eventually(page, "window.answer !== undefined")
+    stop(page)
+    page.evaluate("window.answer()")
+    eventually(page, "window.came.length > 0 && window.came.every((track) => track.readyState === 'ended')")
+    expect(page.locator("#state")).to_contain_text("Off")
+    expect(page.get_by_role("button", name="Start the camera")).to_be_visible()
+    assert desk.complaints == []
+
+
 def test_a_camera_that_is_pulled_out_ends_the_stream_with_its_verdict(desk: Desk) -> None:
     page = desk.page
     start(page)

@@ -75,6 +75,22 @@ def test_a_long_queue_of_one_keeps_nobody_else_waiting(serve: Serve, settings: S
         assert client.get("/v1/analyses?status=queued&limit=100").json()["items"]
 
 
+def test_a_tenant_has_no_more_worked_on_at_once_than_it_may(serve: Serve, settings: Settings, clip: Path, endless: Path) -> None:
+    with serve(settings.model_copy(update={"require_keys": True, "workers": 3, "tenants": TenantTerms(max_running=1)})) as client:
+        many, few = (bearer(made(settings, "admin", tenant=tenant)) for tenant in ("many", "few"))
+        client.headers.update(many)
+        first = upload(client, endless).headers["Location"]
+        until(client, first, "running")
+        second = upload(client, clip).headers["Location"]
+        client.headers.update(few)
+        # Two workers are idle, and what came later is done first.
+        until(client, upload(client, clip).headers["Location"], "succeeded")
+        client.headers.update(many)
+        assert client.get(second).json()["status"] == "queued"
+        client.post(f"{first}/cancel")
+        until(client, second, "succeeded")
+
+
 def test_bytes_are_bounded_before_and_after_they_came(serve: Serve, settings: Settings, clip: Path) -> None:
     size = clip.stat().st_size
     full = settings.model_copy(update={"require_keys": True, "tenants": TenantTerms(max_bytes=size + size // 2)})

@@ -90,7 +90,7 @@ const keys = (onHelp: () => void): HTMLElement =>
     h("button", { type: "button", class: "link", onclick: onHelp }, h("kbd", {}, "?"), ` ${text.keyboard.title}`));
 
 function onKey(event: KeyboardEvent, player: Player, view: TimelineView, help: HTMLDialogElement): boolean {
-  if (event.ctrlKey || event.metaKey || event.altKey || help.open) return false;
+  if (event.ctrlKey || event.metaKey || event.altKey) return false;
   const key = event.key.toLowerCase();
   if (key === " ") player.toggle();
   else if (key === "arrowright") view.step(1);

@@ -44,6 +44,7 @@ class DecisionDesk implements Panel {
   readonly #form: DecisionForm;
   #seen: Reviews | null = null;
   #deciding = false;
+  #closed = false; // What was asked for before is answered later, to nobody.
   #timer = 0;
 
   constructor(
@@ -63,6 +64,7 @@ class DecisionDesk implements Panel {
   }
 
   close(): Promise<void> {
+    this.#closed = true;
     clearTimeout(this.#timer);
     return this.#lease.close();
   }
@@ -142,6 +144,7 @@ class DecisionDesk implements Panel {
 
   #watchLater(): void {
     clearTimeout(this.#timer);
+    if (this.#closed) return;
     this.#timer = window.setTimeout(() => this.#watch(), WATCH_MS);
   }
 
@@ -217,11 +220,13 @@ class DecisionDesk implements Panel {
   }
 
   #tell(sentence: string): void {
+    if (this.#closed) return;
     this.#status.textContent = sentence;
     say(sentence);
   }
 
   #fail(problem: unknown, again?: () => unknown): void {
+    if (this.#closed) return;
     const note = this.#deciding ? text.desk.kept : undefined;
     this.#trouble.replaceChildren(problemCard(problem, { note, again }));
     say([sentence(problem), note].filter(Boolean).join(" "));

@@ -31,8 +31,8 @@ function trouble(name: string): Trouble | null {
   return null;
 }
 
-// Open a camera; `id` "" leaves the choice to the browser. Throws Trouble.
-export async function openCamera(video: HTMLVideoElement, id: string, listener: Listener): Promise<Camera> {
+// Open a camera; `id` "" leaves the choice to the browser. Null: when it came, nobody `wanted` it any more. Throws Trouble.
+export async function openCamera(video: HTMLVideoElement, id: string, listener: Listener, wanted: () => boolean): Promise<Camera | null> {
   const words = text.live;
   if (!window.isSecureContext || !navigator.mediaDevices) {
     throw new Trouble(words.insecure, fill(words.insecure_why, { host: location.host }), words.insecure_hint);
@@ -43,7 +43,9 @@ export async function openCamera(video: HTMLVideoElement, id: string, listener: 
   const stream = await navigator.mediaDevices.getUserMedia({ audio: false, video: { ...picture, ...which } }).catch((error: DOMException) => {
     throw trouble(error.name) ?? new Trouble(words.cannot_open, `${error.name}: ${error.message}`, words.cannot_open_hint);
   });
-  return new Camera(video, stream, listener);
+  if (wanted()) return new Camera(video, stream, listener);
+  for (const track of stream.getTracks()) track.stop();
+  return null;
 }
 
 // The cameras that there are; names are only told once one was allowed.

@@ -70,8 +70,20 @@ async function admitted(): Promise<void> {
   if (refusal && isFinal(refusal)) throw refusal;
 }
 
-async function open(id: string): Promise<void> {
-  run.camera = await openCamera(video, id, { onPicture: see, onGone: () => stop(text.live.camera_gone) });
+let wish = 0; // Of those for a camera only the newest counts: a browser may ask the reader for long, and the stream may end meanwhile.
+
+// Whether the camera is there, and still wanted.
+async function open(id: string): Promise<boolean> {
+  const mine = ++wish;
+  const wanted = (): boolean => mine === wish;
+  try {
+    const camera = await openCamera(video, id, { onPicture: see, onGone: () => stop(text.live.camera_gone) }, wanted);
+    if (camera) run.camera = camera;
+    return camera !== null;
+  } catch (error) {
+    if (wanted()) throw error;
+    return false;
+  }
 }
 
 // A stream of its own: the first, or the next after one that could not be gone on with.
@@ -96,6 +108,7 @@ async function stop(why = ""): Promise<void> {
 }
 
 function off(): void {
+  wish += 1;
   run.camera?.close();
   Object.assign(run, NOTHING);
   view.clear();
@@ -206,8 +219,7 @@ choice.addEventListener("change", async () => {
   run.camera.close();
   view.clear();
   try {
-    await open(choice.value);
-    run.sender?.cut();
+    if (await open(choice.value)) run.sender?.cut();
   } catch (error) {
     trouble(error);
     stop(text.live.other_cannot_open);

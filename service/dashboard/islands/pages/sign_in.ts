@@ -6,7 +6,8 @@ import { fill, text } from "../text";
 
 const led = new URLSearchParams(location.search).get("next");
 const asked = new URL(led ?? "/", location.origin);
-const next = asked.origin === location.origin ? asked.pathname : "/";
+// A path that begins with two slashes would name another host.
+const next = asked.origin === location.origin ? asked.pathname.replace(/^\/+/, "/") : "/";
 const key = byId<HTMLInputElement>("key");
 const trouble = byId("trouble");
 

@@ -123,7 +123,9 @@ export class Source {
     this.#asking.add(which);
     [from, to] = [Math.max(from, this.start), Math.min(to, this.end)];
     try {
-      const window = new URLSearchParams({ from: from.toFixed(3), to: to.toFixed(3), points: String(which === "near" ? 20_000 : this.points) });
+      // In milliseconds, outwards: the frames at its ends belong to it.
+      const [begin, end] = [Math.floor(from * 1000) / 1000, Math.ceil(to * 1000) / 1000];
+      const window = new URLSearchParams({ from: begin.toFixed(3), to: end.toFixed(3), points: String(which === "near" ? 20_000 : this.points) });
       const part = new Part(await ask<Timeline>(`${this.address}?${window}`), from, to);
       if (which === "near") this.#near = part;
       else this.#close = part;

@@ -74,6 +74,7 @@ export class Shown {
   }
 
   onKey(event: KeyboardEvent): boolean {
+    if (document.querySelector("dialog[open]")) return false;
     return (this.#desk?.onKey(event) || this.#result?.onKey(event)) ?? false;
   }
 
