@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import structlog
 from fastapi import Depends
+from fastapi.openapi.models import APIKey, APIKeyIn, HTTPBearer
+from fastapi.openapi.models import SecurityBase as SecurityBaseModel
+from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
 
 from service.database import DEFAULT_TENANT
@@ -95,7 +98,29 @@ def key_ended(why_not: str) -> Unauthenticated:
     return Unauthenticated("The key cannot be used any more.", expected="a key that is valid", got=why_not)
 
 
-async def _key(connection: HTTPConnection) -> KeyRow | None:
+class _Way(SecurityBase):
+    """How a key comes, for the OpenAPI document alone: FastAPI's own ways take no WebSocket."""
+
+    def __init__(self, name: str, model: SecurityBaseModel) -> None:
+        self.scheme_name = name
+        self.model = model
+
+    async def __call__(self) -> None:
+        """`_key` looks itself."""
+
+
+_BEARER: Final = _Way("key", HTTPBearer(description="A key, `uc_...`. Not needed where the service is bound to loopback and wants none."))
+_SESSION: Final = _Way(
+    "session",
+    APIKey.model_validate(
+        {"in": APIKeyIn.cookie, "name": COOKIE, "description": "What `POST /v1/session` gives a browser; with an Origin."}
+    ),
+)
+
+
+async def _key(
+    connection: HTTPConnection, _bearer: Annotated[None, Depends(_BEARER)], _session: Annotated[None, Depends(_SESSION)]
+) -> KeyRow | None:
     """The key that came with a request; None where none came and none is needed."""
     rooms: ServiceRooms = connection.app.state.rooms
     scheme, _, secret = connection.headers.get("authorization", "").partition(" ")
