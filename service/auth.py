@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import structlog
-from fastapi import Depends
+from fastapi import Depends, Security
 from fastapi.openapi.models import APIKey, APIKeyIn, HTTPBearer
 from fastapi.openapi.models import SecurityBase as SecurityBaseModel
 from fastapi.security.base import SecurityBase
@@ -119,7 +119,7 @@ _SESSION: Final = _Way(
 
 
 async def _key(
-    connection: HTTPConnection, _bearer: Annotated[None, Depends(_BEARER)], _session: Annotated[None, Depends(_SESSION)]
+    connection: HTTPConnection, _bearer: Annotated[None, Security(_BEARER)], _session: Annotated[None, Security(_SESSION)]
 ) -> KeyRow | None:
     """The key that came with a request; None where none came and none is needed."""
     rooms: ServiceRooms = connection.app.state.rooms
