@@ -1,11 +1,14 @@
 """Objects: names and bytes come in, a directory or an S3 bucket keeps them, bytes go out. Made by `app.py`, used by `storage.py`.
 
 Both are `obstore` stores, so what is written here is one path for both. Names are made by the service, never taken from users. The methods
-of one name are for threads, except those that say `async`. Whatever a store does not do becomes StoreUnavailable or DiskFull here.
+of one name are for threads, except those that say `async`. What they kept outlives a power cut (`durability.py`). Whatever a store does not
+do becomes StoreUnavailable or DiskFull here.
 """
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
 import re
 import shutil
@@ -20,6 +23,7 @@ import structlog
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
+from service.durability import sync
 from service.problems import DiskFull, ServiceError, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -110,6 +114,7 @@ class Objects:
         """
         with _told(name):
             await obstore.put_async(self._store, name, aiter(chunks), use_multipart=True, chunk_size=PART_BYTES, max_concurrency=2)
+        await asyncio.to_thread(self._sync, name)
 
     def put(self, name: str, content: bytes) -> None:
         """Keep `content`, in place of what was there.
@@ -117,8 +122,18 @@ class Objects:
         Raises:
             StoreUnavailable, DiskFull: it cannot be kept.
         """
-        with _told(name):
-            obstore.put(self._store, name, content)
+        self.put_all({name: content})
+
+    def put_all(self, contents: Mapping[str, bytes]) -> None:
+        """Keep several, one after the other, each in place of what was there.
+
+        Raises:
+            StoreUnavailable, DiskFull: they are not all kept.
+        """
+        for name, content in contents.items():
+            with _told(name):
+                obstore.put(self._store, name, content)
+        self._sync(*contents)
 
     def put_file(self, name: str, file: Path) -> None:
         """Keep what a file of this machine holds, whole or not at all.
@@ -128,6 +143,7 @@ class Objects:
         """
         with _told(name):
             obstore.put(self._store, name, file, use_multipart=True, chunk_size=PART_BYTES, max_concurrency=2)
+        self._sync(name)
 
     async def read(self, name: str) -> bytes:
         """The whole object.
@@ -167,6 +183,7 @@ class Objects:
         """
         with _told(name):
             await obstore.copy_async(self._store, name, to)
+        await asyncio.to_thread(self._sync, to)
 
     def presigned_put(self, name: str, seconds: float) -> str | None:
         """A URL that anybody may PUT `name` at for that long; None where objects are files.
@@ -229,6 +246,28 @@ class Objects:
         if self._directory is not None and not os.access(self._directory, os.W_OK):
             raise StoreUnavailable("The directory of media is gone.", expected="a directory that can be written", got="none")
         self.names("a-name-that-nothing-has")
+
+    def _sync(self, *names: str) -> None:
+        """A bucket has done it once it answers."""
+        if self._directory is not None:
+            with _refused(self._directory):
+                sync(self._directory, names)
+
+
+@contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    """Make the disk's errors ours."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise DiskFull("The disk is full; delete analyses or give the service more room.", expected="room", got="none") from error
+        log.error("store_failed", object=str(path), error=str(error))
+        raise StoreUnavailable(
+            "The directory of media and evidence does not do what it is asked.",
+            expected="a directory that can be written",
+            got=errno.errorcode.get(error.errno or 0, type(error).__name__),
+        ) from error
 
 
 @contextmanager

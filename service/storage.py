@@ -406,8 +406,7 @@ class Storage:
             files |= {_crop(track, k, "face"): images.jpeg, _crop(track, k, "boundary"): images.boundary_png}
         files["result.json"] = result.model_dump_json().encode()
         earlier = self._objects.names(f"analyses/{analysis_id}/evidence")
-        for name, content in files.items():
-            self._objects.put(_evidence(analysis_id, name), content)
+        self._objects.put_all({_evidence(analysis_id, name): content for name, content in files.items()})
         self._objects.remove(*(earlier.keys() - {_evidence(analysis_id, name) for name in files}))
 
 
