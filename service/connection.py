@@ -142,7 +142,8 @@ def _as_absence(context: ExceptionContext) -> BaseException | None:
 
 
 def _prepare(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
-    _set(connection, "journal_mode = WAL", "synchronous = NORMAL", f"busy_timeout = {1000 * PATIENCE_S:.0f}", "foreign_keys = ON")
+    # NORMAL syncs no commit of a WAL: a power cut would take back what was said to be kept.
+    _set(connection, "journal_mode = WAL", "synchronous = FULL", f"busy_timeout = {1000 * PATIENCE_S:.0f}", "foreign_keys = ON")
 
 
 def _hold_still(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:

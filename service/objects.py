@@ -1,11 +1,14 @@
 """Objects: names and bytes come in, a directory or an S3 bucket keeps them, bytes go out. Made by `app.py`, used by `storage.py`.
 
 Both are `obstore` stores, so what is written here is one path for both. Names are made by the service, never taken from users. The methods
-of one name are for threads, except those that say `async`. Whatever a store does not do becomes StoreUnavailable or DiskFull here.
+of one name are for threads, except those that say `async`. What they kept outlives a power cut (`durability.py`). Whatever a store does not
+do becomes StoreUnavailable or DiskFull here.
 """
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
 import re
 import shutil
@@ -20,6 +23,7 @@ import structlog
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
+from service.durability import sync
 from service.problems import DiskFull, ServiceError, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -33,6 +37,8 @@ S3_URL: Final = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._
 # A request lasts as long as the slowest reader of two gigabytes; what hangs is noticed by its silence.
 CLIENT: Final[ClientConfig] = {"connect_timeout": "3s", "read_timeout": "30s", "timeout": "12h"}
 RETRY: Final[RetryConfig] = {"max_retries": 3, "retry_timeout": timedelta(seconds=15)}
+TRIES: Final = 10
+"""So often a directory is removed into which somebody writes meanwhile."""
 NO_SPACE: Final = re.compile(r"\(os error (?:27|28|122)\)")
 """EFBIG (`ulimit -f`), ENOSPC, EDQUOT."""
 
@@ -110,6 +116,7 @@ class Objects:
         """
         with _told(name):
             await obstore.put_async(self._store, name, aiter(chunks), use_multipart=True, chunk_size=PART_BYTES, max_concurrency=2)
+        await asyncio.to_thread(self._sync, name)
 
     def put(self, name: str, content: bytes) -> None:
         """Keep `content`, in place of what was there.
@@ -117,8 +124,18 @@ class Objects:
         Raises:
             StoreUnavailable, DiskFull: it cannot be kept.
         """
-        with _told(name):
-            obstore.put(self._store, name, content)
+        self.put_all({name: content})
+
+    def put_all(self, contents: Mapping[str, bytes]) -> None:
+        """Keep several, one after the other, each in place of what was there.
+
+        Raises:
+            StoreUnavailable, DiskFull: they are not all kept.
+        """
+        for name, content in contents.items():
+            with _told(name):
+                obstore.put(self._store, name, content)
+        self._sync(*contents)
 
     def put_file(self, name: str, file: Path) -> None:
         """Keep what a file of this machine holds, whole or not at all.
@@ -128,6 +145,7 @@ class Objects:
         """
         with _told(name):
             obstore.put(self._store, name, file, use_multipart=True, chunk_size=PART_BYTES, max_concurrency=2)
+        self._sync(name)
 
     async def read(self, name: str) -> bytes:
         """The whole object.
@@ -167,6 +185,7 @@ class Objects:
         """
         with _told(name):
             await obstore.copy_async(self._store, name, to)
+        await asyncio.to_thread(self._sync, to)
 
     def presigned_put(self, name: str, seconds: float) -> str | None:
         """A URL that anybody may PUT `name` at for that long; None where objects are files.
@@ -216,9 +235,9 @@ class Objects:
         """
         if self._directory is None:
             self.remove(*self.names(group))
-        elif (directory := self._directory / group).is_dir():
-            # Whoever still works on it may write meanwhile; what is then left, no row knows.
-            shutil.rmtree(directory, ignore_errors=True)
+        else:
+            with _refused(directory := self._directory / group):
+                _remove_tree(directory)
 
     def check(self) -> None:
         """Make sure that the store answers.
@@ -229,6 +248,44 @@ class Objects:
         if self._directory is not None and not os.access(self._directory, os.W_OK):
             raise StoreUnavailable("The directory of media is gone.", expected="a directory that can be written", got="none")
         self.names("a-name-that-nothing-has")
+
+    def _sync(self, *names: str) -> None:
+        """A bucket has done it once it answers."""
+        if self._directory is not None:
+            with _refused(self._directory):
+                sync(self._directory, names)
+
+
+def _remove_tree(directory: Path) -> None:
+    """Somebody may remove it too, or still write into it: then once more.
+
+    Raises:
+        OSError: it is there still.
+    """
+    for left in reversed(range(TRIES)):
+        if not directory.is_dir():
+            return
+        try:
+            shutil.rmtree(directory)
+        except OSError as error:
+            if not left or error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
+                raise
+
+
+@contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    """Make the disk's errors ours."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise DiskFull("The disk is full; delete analyses or give the service more room.", expected="room", got="none") from error
+        log.error("store_failed", object=str(path), error=str(error))
+        raise StoreUnavailable(
+            "The directory of media and evidence does not do what it is asked.",
+            expected="a directory that can be written",
+            got=errno.errorcode.get(error.errno or 0, type(error).__name__),
+        ) from error
 
 
 @contextmanager
