@@ -11,7 +11,7 @@ from typing import Final
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from psycopg.errors import IdleInTransactionSessionTimeout
+from psycopg.errors import IdleInTransactionSessionTimeout, ReadOnlySqlTransaction
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
@@ -95,8 +95,7 @@ async def open_engine(url: URL) -> AsyncEngine:
     if sqlite:
         event.listen(engine.sync_engine, "connect", _prepare)
     else:
-        event.listen(engine.sync_engine, "connect", _be_let_go)
-        event.listen(engine.sync_engine, "handle_error", _as_absence, retval=True)
+        _watch(engine.sync_engine)
     where = url.render_as_string(hide_password=True)
     try:
         async with engine.begin() as connection:
@@ -121,6 +120,24 @@ def threaded_engine(url: URL, connections: int, *, changes: bool, patience_s: fl
     return engine
 
 
+def jobs_engine(url: URL, connections: int) -> Engine | None:
+    """A way to where work is kept, for so many at once, that whoever asked for it disposes of; None where that is SQLite, which needs none.
+
+    Without it DBOS takes a server that only lets itself be read for a fault of the work, and ends it.
+    """
+    if url.get_backend_name() == "sqlite":
+        return None
+    url = url.set(drivername="postgresql+psycopg")
+    engine = create_engine(url, pool_size=connections, max_overflow=0, pool_pre_ping=True, hide_parameters=True)
+    _watch(engine)
+    return engine
+
+
+def _watch(engine: Engine) -> None:
+    event.listen(engine, "connect", _be_let_go)
+    event.listen(engine, "handle_error", _as_absence, retval=True)
+
+
 def _patience(url: URL) -> dict[str, str]:
     return {name: value for name, value in PATIENCE.items() if name not in url.query}
 
@@ -134,11 +151,16 @@ def _be_let_go(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> Non
 
 
 def _as_absence(context: ExceptionContext) -> BaseException | None:
-    # psycopg counts it among its own faults; to whoever asks, the database was away.
+    # psycopg counts them among its own faults; to whoever asks, the database was away.
     cause = context.original_exception
-    if isinstance(cause, IdleInTransactionSessionTimeout):
-        return OperationalError(context.statement, context.parameters, cause, connection_invalidated=context.is_disconnect)
-    return None
+    if isinstance(cause, ReadOnlySqlTransaction):
+        # A server that follows another, or whose disk is watched, stays as it is for connections that it has; a new one finds who writes.
+        context.is_disconnect = True
+    elif not isinstance(cause, IdleInTransactionSessionTimeout):
+        return None
+    return OperationalError(
+        context.statement, context.parameters, cause, hide_parameters=True, connection_invalidated=context.is_disconnect
+    )
 
 
 def _prepare(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:

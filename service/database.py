@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 from sqlalchemy import (
     BigInteger,
@@ -38,6 +39,8 @@ from service.settings import DEFAULT_TENANT as DEFAULT_TENANT
 from service.visits import Visits
 
 ENDED: tuple[AnalysisStatus, ...] = ("succeeded", "failed", "cancelled")
+WRITABLE: Final = "WITH none AS (DELETE FROM replicas WHERE false) SELECT pg_current_xact_id()"
+"""PostgreSQL refuses it where it only lets itself be read, and where there is no transaction id left to give."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -214,8 +217,7 @@ class Database:
         """Make sure that rows can be written, without writing any; raises SQLAlchemyError when they cannot."""
         sqlite = self._engine.dialect.name == "sqlite"
         async with self._engine.connect() as connection:
-            # A server that only follows another has no transaction ids to give.
-            await connection.exec_driver_sql("BEGIN IMMEDIATE" if sqlite else "SELECT pg_current_xact_id()")
+            await connection.exec_driver_sql("BEGIN IMMEDIATE" if sqlite else WRITABLE)
             await connection.rollback()
 
     async def add(self, row: AnalysisRow, *beside: Base) -> None:

@@ -16,9 +16,10 @@ from contextlib import closing
 from typing import Any, Final
 
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, WorkflowStatus, error
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from service.connection import jobs_engine
 from service.problems import ServiceError
 
 NAME: Final = "undercurrent"
@@ -26,6 +27,8 @@ QUEUE: Final = "analyses"
 STEP: Final = "segment"
 VERSION: Final = "1"
 """Work that was begun under another one is not taken up: to be raised when the steps of a workflow change their order or their meaning."""
+ASKING: Final = 5
+"""Connections for questions from outside of work."""
 POLL_S: Final = 0.2
 """How soon somebody who is free sees that there is work."""
 ENDING_S: Final = 30.0
@@ -67,12 +70,14 @@ class Workflows:
     """
 
     def __init__(self, url: URL, replica: str, workers: int, work: Callable[[str, Step], None], of_one: int | None = None) -> None:
-        self._url = url.render_as_string(hide_password=False)
+        self._place, self._url = url, url.render_as_string(hide_password=False)
         self._file = url.database if url.get_backend_name() == "sqlite" else None
         self._replica, self._workers, self._work, self._of_one = replica, workers, work, of_one
         self._idle = threading.Condition()
         self._busy = 0
         self._client: DBOSClient | None = None
+        self._asking: Engine | None = None
+        self._working: Engine | None = None
 
     def open(self) -> None:
         """Make or migrate the tables, and connect; nothing is worked on until `launch`."""
@@ -84,8 +89,10 @@ class Workflows:
             # Kept in the file. Nobody who asks waits for who writes, nor the other way round, and a commit is one fsync instead of four.
             with closing(sqlite3.connect(self._file)) as connection:
                 connection.execute("PRAGMA journal_mode = WAL")
+        self._asking = jobs_engine(self._place, ASKING)
         self._client = DBOSClient(
             system_database_url=self._url,
+            system_database_engine=self._asking,
             serializer=DBOSPortableJSONSerializer(),
             application_name=NAME,
             retry_connection_errors=False,
@@ -107,16 +114,19 @@ class Workflows:
         """
         if not _one_a_process.acquire(blocking=False):
             raise WorkflowsInUse("Work cannot begin.", expected="one service for each process", got="another one that runs")
+        connections = self._workers + 4
+        self._working = jobs_engine(self._place, connections)
         config: DBOSConfig = {
             "name": NAME,
             "system_database_url": self._url,
+            "system_database_engine": self._working,
             "application_version": VERSION,
             "executor_id": self._replica,
             # The default is pickle: whoever can write the database could run code here.
             "serializer": DBOSPortableJSONSerializer(),
             "enable_otlp": False,
             "log_level": "WARNING",
-            "sys_db_pool_size": self._workers + 4,
+            "sys_db_pool_size": connections,
         }
 
         def work(analysis_id: str) -> None:  # DBOS writes on the function, which no bound method allows
@@ -141,6 +151,8 @@ class Workflows:
         if self._client is not None:
             self._client.destroy()
             self._client = None
+        if self._asking is not None:
+            self._asking.dispose()
 
     def enqueue(self, analysis_id: str, tenant: str, priority: int) -> None:
         """Have somebody work on it; of two of a tenant that wait, the lower priority goes first, and of two tenants whichever chance
@@ -213,6 +225,8 @@ class Workflows:
 
     def _end(self) -> None:
         DBOS.destroy(destroy_registry=True)
+        if self._working is not None:
+            self._working.dispose()
         _one_a_process.release()
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 # What a power cut would lose is of no interest here; a killed server loses nothing with these.
 SETTINGS = ("fsync=off", "full_page_writes=off", "listen_addresses=", "max_connections=200")
@@ -42,9 +43,22 @@ class Cluster:
     def create(self) -> str:
         """An empty database; returns its URL."""
         name = f"test_{uuid4().hex}"
-        with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}".encode())
+        self._tell(f"CREATE DATABASE {name}")
         return self._url(name)
+
+    def let_only_read(self, url: str) -> None:
+        """Turn a database read-only, as after a failover to a server that follows: whoever is connected has to connect again."""
+        name = _name(url)
+        self._tell(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        self._tell(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+
+    def let_write(self, url: str) -> None:
+        """Turn it back. A connection that was made meanwhile can only read, and stays."""
+        self._tell(f"ALTER DATABASE {_name(url)} RESET default_transaction_read_only")
+
+    def _tell(self, statement: str) -> None:
+        with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
+            connection.execute(statement.encode())
 
     @property
     def _data(self) -> tuple[str, str]:
@@ -68,6 +82,10 @@ class Cluster:
             said.seek(0)
             if ended.returncode:
                 raise RuntimeError(f"{program}: expected status 0, got {ended.returncode}: {said.read().decode(errors='replace')}")
+
+
+def _name(url: str) -> str:
+    return str(conninfo_to_dict(url)["dbname"])
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from pipelines.analysis import Model
-from service.connection import DatabaseError, database_url
+from service.connection import DatabaseError, database_url, jobs_engine
 from service.database import AnalysisRow, Database
 from service.settings import Settings
 from tests.clips import face_clip
@@ -90,6 +90,50 @@ def test_while_postgresql_is_gone_everybody_is_told_and_nothing_is_lost(
         assert len(told(service, "analysis_begun")) == 2 and len(told(service, "analysis_succeeded")) == 2
         assert not told(service, "analysis_crashed") and not told(service, "request_crashed")
         assert [item["action"] for item in client.get("/v1/audit").json()["items"]] == ["analysis.created"] * 2
+
+
+def test_a_postgresql_that_only_lets_itself_be_read_is_one_that_is_gone(
+    postgres: Cluster, tmp_path: Path, long: Path, clip: Path, model: Model
+) -> None:
+    url = postgres.create()
+    with serving(tmp_path, database_url=url, **QUICK) as service:
+        client = service.client
+        first = upload(client, long).headers["Location"]
+        wait_for(lambda: bookmarks(tmp_path / "data", first) >= 1)
+        postgres.let_only_read(url)
+        wait_for(lambda: told(service, "not_done"))
+        told_when_to_ask_again(upload(client, clip, key="mine"))
+        told_when_to_ask_again(client.post(f"{first}/cancel"))
+        told_when_to_ask_again(client.delete(first))
+        assert_problem(client.get("/readyz"), 503, "not-ready")
+        assert client.get(first).json()["status"] == "running", "what is only read is there"
+        postgres.let_write(url)
+        wait_for(lambda: client.get("/readyz").status_code == 200)
+        second = upload(client, clip, key="mine").headers["Location"]
+        exactly_judged(client, first, long, model)
+        assert until(client, second, "succeeded", "failed")["status"] == "succeeded"
+        assert len(told(service, "analysis_begun")) == 2 and len(told(service, "analysis_succeeded")) == 2
+        assert not told(service, "analysis_crashed") and not told(service, "request_crashed")
+        assert [item["action"] for item in client.get("/v1/audit").json()["items"]] == ["analysis.created"] * 2
+
+
+def test_work_is_not_ended_where_it_can_only_be_read(postgres: Cluster) -> None:
+    url = postgres.create()
+    engine = jobs_engine(database_url(Settings(database_url=SecretStr(url))), 1)
+    assert engine is not None
+
+    def write() -> None:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS told (word text)")
+
+    write()
+    postgres.let_only_read(url)
+    with pytest.raises(OperationalError, match="read-only") as refused:
+        write()
+    assert refused.value.connection_invalidated, "by which DBOS knows that it is to wait"
+    postgres.let_write(url)
+    write()
+    engine.dispose()
 
 
 def test_a_locked_database_is_one_that_is_gone(serve: Serve, settings: Settings, clip: Path) -> None:
