@@ -259,7 +259,7 @@ class Server(uvicorn.Server):
         await self._stack.aclose()
 
 
-def server_config(app: FastAPI) -> uvicorn.Config:
+def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """How uvicorn is to serve the application."""
     return uvicorn.Config(
         app,
@@ -269,6 +269,8 @@ def server_config(app: FastAPI) -> uvicorn.Config:
         access_log=False,
         timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
         timeout_keep_alive=KEEP_ALIVE_S,
+        # Given in any case, so that FORWARDED_ALLOW_IPS of the environment says nothing.
+        forwarded_allow_ips=[str(network) for network in settings.trusted_proxies],
         http=BoundedHeads,
         **websocket.OPTIONS,
     )
@@ -280,7 +282,7 @@ async def _serve(settings: Settings) -> None:
         witness = Witness()
         rooms = await stack.enter_async_context(open_rooms(settings, witness=witness))
         app = _application(settings, lambda: nullcontext(rooms), witness)
-        config = server_config(app)
+        config = server_config(app, settings)
         # What was imported and loaded stays: over half a million objects. Looking through them for garbage held every request up, for 1.2 s
         # on a busy machine.
         gc.collect()
