@@ -197,6 +197,9 @@ class Settings(BaseSettings):
     store_public_url: str | None = Field(
         None, description="Endpoint of the store as clients reach it, for uploads straight into it; the service's own when empty."
     )
+    max_connections: int | None = Field(
+        None, ge=8, description="Connections at once; never more than a third of the files that the process may open, 4,096 when empty."
+    )
     max_upload_bytes: int = Field(2 * GIB, ge=1, description="Largest media accepted, in bytes.")
     min_free_bytes: int = Field(256 * MIB, ge=0, description="Uploads are refused while the disk has less than this left, in bytes.")
     upload_stall_s: _Seconds = Field(30.0, description="Seconds within which an upload must bring another 64 KiB, or its end.")
