@@ -62,11 +62,12 @@ from service.auth import needs
 from service.boundary import Boundary
 from service.connection import database_url, jobs_url
 from service.database import Database
+from service.doors import Doors, files_allowed
 from service.drain import Drain
 from service.feed_keeper import Feeds
 from service.feed_rows import FeedRows
 from service.feed_store import FeedStore
-from service.http_heads import BoundedHeads
+from service.http_heads import heads_behind
 from service.jobs import Jobs
 from service.key_store import KeyStore
 from service.live_source import Cameras
@@ -259,8 +260,9 @@ class Server(uvicorn.Server):
         await self._stack.aclose()
 
 
-def server_config(app: FastAPI) -> uvicorn.Config:
+def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """How uvicorn is to serve the application."""
+    doors: Doors = app.state.doors
     return uvicorn.Config(
         app,
         port=0,
@@ -269,7 +271,10 @@ def server_config(app: FastAPI) -> uvicorn.Config:
         access_log=False,
         timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
         timeout_keep_alive=KEEP_ALIVE_S,
-        http=BoundedHeads,
+        # Given in any case, so that FORWARDED_ALLOW_IPS of the environment says nothing.
+        forwarded_allow_ips=[str(network) for network in settings.trusted_proxies],
+        backlog=doors.at_once,
+        http=heads_behind(doors),
         **websocket.OPTIONS,
     )
 
@@ -280,7 +285,7 @@ async def _serve(settings: Settings) -> None:
         witness = Witness()
         rooms = await stack.enter_async_context(open_rooms(settings, witness=witness))
         app = _application(settings, lambda: nullcontext(rooms), witness)
-        config = server_config(app)
+        config = server_config(app, settings)
         # What was imported and loaded stays: over half a million objects. Looking through them for garbage held every request up, for 1.2 s
         # on a busy machine.
         gc.collect()
@@ -309,6 +314,7 @@ def _application(settings: Settings, rooms: Callable[[], AbstractAsyncContextMan
         responses=problems.documented(400, 401, 403, 429, 500, 503),
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
+    app.state.doors = Doors(settings.max_connections, files_allowed(), witness.connection_refused)
     problems.install(app)
     outages.install(app)
     app.add_middleware(Boundary, settings=settings, witness=witness)

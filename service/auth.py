@@ -149,6 +149,8 @@ KnownKey = Annotated[KeyRow | None, Depends(_key)]
 
 async def _caller(connection: HTTPConnection, key: KnownKey) -> AsyncIterator[Caller]:
     """Until the answer, or the WebSocket, is over."""
+    # For `unread_body.py`, which is outside of all routes.
+    connection.scope["caller_known"] = True
     if key is None:
         yield AT_HOME
         return

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from service.boundary import LOOPBACK_NAMES
 from service.connection import database_url
 from service.deployment_facts import Facts
-from service.settings import MIB, Settings
+from service.settings import LOOPBACK, MIB, Settings
 from service.url_policy import AZURE_HOST
 
 Severity = Literal["unsafe", "warning", "info"]
@@ -23,7 +23,6 @@ METADATA: Final = (
     AZURE_HOST,
 )
 """Where clouds tell a machine its credentials."""
-LOOPBACK: Final = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 LINK_LOCAL: Final = (ip_network("169.254.0.0/16"), ip_network("fe80::/10"))
 EVERYWHERE: Final = 3
 """Bits of a prefix that short that it is no network of anybody's."""
@@ -49,13 +48,31 @@ def findings(settings: Settings, facts: Facts) -> list[Finding]:
 
 
 def _doors(settings: Settings) -> Iterator[Finding]:
+    for network in settings.trusted_proxies:
+        if network.prefixlen <= EVERYWHERE:
+            yield Finding(
+                "warning",
+                "anybody-is-a-proxy",
+                f"Whoever connects from {network} is believed what it says of TLS and of addresses: that is everywhere.",
+                "narrow UNDERCURRENT_TRUSTED_PROXIES to the proxies themselves",
+            )
     if not settings.is_loopback:
-        yield Finding(
-            "warning",
-            "no-tls",
-            f"It listens on {settings.host} and speaks no TLS: without a proxy in front that does, keys and faces travel in the clear.",
-            "put a proxy with TLS in front, and let nobody else reach the port",
-        )
+        if proxies := [network for network in settings.trusted_proxies if not network.is_loopback]:
+            yield Finding(
+                "info",
+                "tls-is-the-proxys",
+                f"It listens on {settings.host} and speaks no TLS: keys and faces travel in the clear unless the proxy that is trusted "
+                f"({', '.join(map(str, proxies))}) speaks it.",
+                "make sure that it does, and let nobody else reach the port",
+            )
+        else:
+            yield Finding(
+                "warning",
+                "no-tls",
+                f"It listens on {settings.host}, speaks no TLS and trusts no proxy elsewhere: keys and faces travel in the clear, or a "
+                "proxy with TLS is not believed, and browsers may send their session in the clear too.",
+                "put a proxy with TLS in front, name its network in UNDERCURRENT_TRUSTED_PROXIES, and let nobody else reach the port",
+            )
         if not settings.allowed_hosts:
             yield Finding(
                 "warning",

@@ -1,5 +1,7 @@
 """How uvicorn is to read heads of requests: bytes of any client come in; a whole head in time goes on, or a problem goes out.
 
+Whoever is one too many is told so before he has said anything.
+
 Given to uvicorn by `app.py`. What follows a head has its pace in `intake.py`, and what becomes a WebSocket its bounds in `websocket.py`.
 """
 
@@ -7,29 +9,42 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import Final
+from typing import ClassVar, Final
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from service.problems import MEDIA_TYPE, HeadTooSlow, MalformedRequest, ServiceError, problem_of
+from service.doors import Doors
+from service.problems import MEDIA_TYPE, HeadTooSlow, MalformedRequest, ServiceError, TooManyConnections, problem_of
 
 HEAD_S: Final = 15.0
 """From the first byte of a connection, or of a later request on it, to the end of the head; nginx's is the same in `docker/`."""
+LEAVE_S: Final = 2.0
+"""How long whoever was turned away may take to read why. What he still sends is forgotten: else TCP would throw the answer away."""
 
 
 class BoundedHeads(H11Protocol):
-    """uvicorn's protocol (0.54), which waits for a head for ever and says what is wrong with it as text."""
+    """uvicorn's protocol (0.54), which takes any number of connections, waits for a head for ever and says what is wrong with it as text.
 
+    `heads_behind` gives one to use.
+    """
+
+    doors: ClassVar[Doors]
     _waiting: asyncio.TimerHandle | None = None
+    _turned_away = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
-        """As uvicorn's; whoever connects is to say something."""
+        """As uvicorn's; there is room, and whoever connects is to say something."""
         super().connection_made(transport)
-        self._wait()
+        if len(self.connections) > self.doors.most:
+            self._turn_away()
+        else:
+            self._wait()
 
     def data_received(self, data: bytes) -> None:
         """As uvicorn's; a head that has begun is to end."""
+        if self._turned_away:
+            return
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE:
             self._no_longer()
@@ -39,6 +54,8 @@ class BoundedHeads(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """As uvicorn's."""
         self._no_longer()
+        if self._turned_away:
+            self.doors.leaving -= 1
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
@@ -63,14 +80,36 @@ class BoundedHeads(H11Protocol):
         self._waiting = None
         self._refuse(HeadTooSlow("The head of the request did not come in time.", expected=f"all of it within {HEAD_S:g} s", got="a part"))
 
+    def _turn_away(self) -> None:
+        # No longer one of those that may be connected, and nobody whom a shutdown waits for.
+        self.connections.discard(self)
+        self.doors.turned_away()
+        if self.doors.leaving >= self.doors.told:
+            self.transport.abort()
+            return
+        self._turned_away = True
+        self.doors.leaving += 1
+        most = self.doors.most
+        self._say(TooManyConnections("There is no room for another connection.", expected=f"at most {most} at once", got="one more"))
+        self.transport.write_eof()
+        self._waiting = self.loop.call_later(LEAVE_S, self.transport.abort)
+
     def _refuse(self, refusal: ServiceError) -> None:
         self._no_longer()
+        self._say(refusal)
+        self.transport.close()
+
+    def _say(self, refusal: ServiceError) -> None:
         body = problem_of(refusal).model_dump_json(exclude_none=True).encode()
-        headers = [("Content-Type", MEDIA_TYPE), ("Content-Length", str(len(body))), ("Connection", "close")]
+        headers = [("Content-Type", MEDIA_TYPE), ("Content-Length", str(len(body))), ("Connection", "close"), *refusal.headers.items()]
         for event in (
             h11.Response(status_code=refusal.status, headers=headers, reason=HTTPStatus(refusal.status).phrase),
             h11.Data(data=body),
             h11.EndOfMessage(),
         ):
             self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
+
+
+def heads_behind(doors: Doors) -> type[BoundedHeads]:
+    """The protocol of a service with these doors; uvicorn makes one for each connection, and gives it nothing of ours."""
+    return type("Heads", (BoundedHeads,), {"doors": doors})

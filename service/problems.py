@@ -143,6 +143,16 @@ class HeadTooSlow(ServiceError):
     status = 408
 
 
+class TooManyConnections(ServiceError):
+    slug = "too-many-connections"
+    title = "There are as many connections as there may be"
+    status = 503
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": "5"}
+
+
 class BadCursor(ServiceError):
     slug = "bad-cursor"
     title = "The cursor cannot be read"

@@ -10,7 +10,7 @@ import os
 import re
 import socket
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
 from urllib.parse import urlsplit
@@ -29,6 +29,7 @@ MIB = 1024**2
 GIB = 1024**3
 DEFAULT_TENANT: Final = "default"
 """Whose everything is where nobody has keys."""
+LOOPBACK: Final = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 Scope = Literal["analyses:read", "analyses:write", "streams", "feeds", "webhooks", "reviews", "reviews:lead", "admin"]
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 
@@ -181,6 +182,9 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on; on any but loopback, every request needs a key.")
     port: int = Field(8000, ge=0, le=65535, description="TCP port; 0 takes a free one.")
     allowed_hosts: tuple[str, ...] = Field((), description="Host names a request may ask for; empty: loopback names while on loopback.")
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = Field(
+        LOOPBACK, description="Networks of proxies that are believed what they say of a client: that it came by TLS, and from where."
+    )
     require_keys: bool = Field(False, description="Keys are needed on loopback too, as behind a proxy of this machine.")
     data_dir: Path = Field(
         default_factory=_default_data_dir, description="Holds the database, media and evidence, or what is not elsewhere."
@@ -194,6 +198,9 @@ class Settings(BaseSettings):
     )
     store_public_url: str | None = Field(
         None, description="Endpoint of the store as clients reach it, for uploads straight into it; the service's own when empty."
+    )
+    max_connections: int | None = Field(
+        None, ge=8, description="Connections at once; never more than a third of the files that the process may open, 4,096 when empty."
     )
     max_upload_bytes: int = Field(2 * GIB, ge=1, description="Largest media accepted, in bytes.")
     min_free_bytes: int = Field(256 * MIB, ge=0, description="Uploads are refused while the disk has less than this left, in bytes.")

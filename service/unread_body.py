@@ -21,6 +21,8 @@ from service.settings import Settings
 
 LINGER_S: Final = 300.0
 """How long at most: no refusal is worth more of a connection."""
+STRANGER_S: Final = 5.0
+"""The same for whoever has shown no key where one is needed: else anybody could keep as many connections as there may be."""
 
 
 class UnreadBody:
@@ -59,10 +61,13 @@ class UnreadBody:
                     yield (await read()).get("body", b"")
 
             with suppress(TimeoutError, UploadTooSlow):
-                async with asyncio.timeout(LINGER_S):
+                async with asyncio.timeout(LINGER_S if self._is_known(scope) else STRANGER_S):
                     async for _ in paced(rest(), self._settings, UploadTooSlow):
                         pass
             await send({"type": "http.response.body"})
+
+    def _is_known(self, scope: Scope) -> bool:
+        return not self._settings.needs_keys or scope.get("caller_known", False)
 
 
 def _has_body(headers: Headers) -> bool:

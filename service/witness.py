@@ -99,6 +99,9 @@ class Witness:
         self._requests = Counter(
             "undercurrent_http_requests", "Requests that were answered.", ("method", "route", "status"), registry=self.registry
         )
+        self._connections_refused = Counter(
+            "undercurrent_connections_refused", "Connections that were one too many.", registry=self.registry
+        )
         self._answer_seconds = Histogram(
             "undercurrent_http_answer_seconds",
             "From a request to the beginning of its answer.",
@@ -116,6 +119,10 @@ class Witness:
         )
         self._failures.labels(CRASHED)
         self._media_seconds = Counter("undercurrent_media_seconds", "Media time that was judged to its end.", registry=self.registry)
+
+    def connection_refused(self) -> None:
+        """Somebody who connected was turned away."""
+        self._connections_refused.inc()
 
     @contextmanager
     def request(self, scope: Scope, headers: Headers, request_id: str) -> Iterator[SeenRequest]:

@@ -76,7 +76,7 @@ def serve(model: Model) -> Serve:
 
     @contextmanager
     def start(settings: Settings) -> Iterator[httpx.Client]:
-        server = uvicorn.Server(server_config(create_app(settings, model)))
+        server = uvicorn.Server(server_config(create_app(settings, model), settings))
         thread = threading.Thread(target=server.run, name="server")
         thread.start()
         try:

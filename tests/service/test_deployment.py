@@ -164,6 +164,33 @@ def test_what_compose_mounts_and_waits_for_is_there() -> None:
     assert file["networks"]["back"]["internal"] and file["services"]["postgres"]["networks"] == ["back"]
 
 
+def test_what_stands_in_front_is_named_where_it_is_believed() -> None:
+    file = compose()
+
+    def subnet(network: str) -> str:
+        found: str = file["networks"][network]["ipam"]["config"][0]["subnet"]
+        return found
+
+    def gateway(network: str) -> str:
+        found: str = file["networks"][network]["ipam"]["config"][0]["gateway"]
+        return found
+
+    def trusted(service: str) -> list[str]:
+        given = json.loads(file["services"][service]["environment"]["UNDERCURRENT_TRUSTED_PROXIES"])
+        return list(map(str, Settings(trusted_proxies=given).trusted_proxies))
+
+    assert trusted("undercurrent-1") == trusted("undercurrent-2") == [subnet("front")] and file["services"]["nginx"]["networks"] == [
+        "front"
+    ]
+    assert trusted("undercurrent") == [f"{gateway('alone')}/32"] and file["services"]["undercurrent"]["networks"] == ["alone"]
+    believed = re.search(r"geo \$tls_end_before \{(.*?)\}", (DOCKER / "nginx" / "nginx.conf").read_text("utf-8"), flags=re.DOTALL)
+    assert believed is not None
+    assert set(re.findall(r"(\S+) +1;", believed[1])) == {"127.0.0.1", "::1", gateway("front")}
+    literals = yaml.safe_load((KUBERNETES / "base" / "kustomization.yaml").read_text("utf-8"))["configMapGenerator"][0]["literals"]
+    given = json.loads(dict(one.split("=", 1) for one in literals)["UNDERCURRENT_TRUSTED_PROXIES"])
+    assert all(network.is_private for network in Settings(trusted_proxies=given).trusted_proxies if str(network) != "100.64.0.0/10")
+
+
 def test_the_replicas_have_one_name_everywhere() -> None:
     services = compose()["services"]
     replicas = {name for name in services if re.fullmatch(r"undercurrent-\d", name)}

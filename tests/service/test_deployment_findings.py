@@ -35,6 +35,8 @@ def networks(*names: str) -> dict[str, Any]:
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any], list[tuple[str, str]]]] = {
     "safe": ({}, {}, []),
     "public": (PUBLIC, {}, [("warning", "no-tls")]),
+    "public behind a proxy": ({**PUBLIC, "trusted_proxies": (ip_network("10.1.0.0/16"),)}, {}, [("info", "tls-is-the-proxys")]),
+    "a proxy that may be anybody": ({"trusted_proxies": (ip_network("0.0.0.0/0"),)}, {}, [("warning", "anybody-is-a-proxy")]),
     "any host": ({"host": "::"}, {}, [("warning", "no-tls"), ("warning", "any-host")]),
     "behind a proxy": ({"allowed_hosts": ("films.example",)}, {}, [("unsafe", "open-behind-a-proxy")]),
     "behind a proxy with keys": ({"allowed_hosts": ("films.example",), "require_keys": True}, {}, []),

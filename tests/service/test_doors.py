@@ -1,0 +1,145 @@
+"""Connections have a bound: one too many is told so and let go, who is in stays, whoever has no key is not listened to for long."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.doors import FEWEST, MOST, Doors
+from service.http_heads import LEAVE_S
+from service.settings import Settings
+from tests.service.conftest import Serve
+from tests.service.test_bad_clients import answered, to_the_end
+from tests.service.test_keys import made
+from tests.service.test_metrics import one, scrape
+
+ROOM = 12
+PATIENCE_S = 60.0
+
+
+def port_of(client: httpx.Client) -> int:
+    port = client.base_url.port
+    assert port is not None
+    return port
+
+
+def connected(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
+
+
+def livez(wire: socket.socket) -> bytes:
+    """What one answers over a connection that stays open."""
+    wire.sendall(b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+    said = b""
+    while not said.endswith(b"}"):
+        piece = wire.recv(4096)
+        assert piece, said
+        said += piece
+    return said
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.fixture
+def small(serve: Serve, settings: Settings) -> Iterator[httpx.Client]:
+    """A service with room for few, one of whom is the client."""
+    with serve(settings.model_copy(update={"max_connections": ROOM})) as client:
+        assert client.get("/livez").status_code == 200
+        yield client
+
+
+def test_one_too_many_is_told_so_and_whoever_is_in_stays(small: httpx.Client) -> None:
+    port = port_of(small)
+    with ExitStack() as stack:
+        inside = [stack.enter_context(connected(port)) for _ in range(ROOM - 1)]
+        for wire in inside:
+            assert livez(wire).startswith(b"HTTP/1.1 200 ")
+        for said_before in (b"", b"POST /v1/analyses HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 300000\r\n\r\n" + bytes(300_000)):
+            with connected(port) as outside:
+                with suppress(ConnectionError):
+                    outside.sendall(said_before)
+                said = to_the_end(outside)
+            status, problem = answered(said)
+            assert (status, problem["type"], problem["status"]) == (503, "urn:undercurrent:problem:too-many-connections", 503)
+            assert b"\r\nRetry-After: 5\r\n" in said and problem["expected"] == f"at most {ROOM} at once"
+        assert all(livez(wire).startswith(b"HTTP/1.1 200 ") for wire in inside)
+        assert one(scrape(small), "undercurrent_connections_refused_total") == 2
+        inside[0].close()
+        until = time.monotonic() + PATIENCE_S
+        while True:
+            with connected(port) as next_one, suppress(ConnectionError, AssertionError):
+                if livez(next_one).startswith(b"HTTP/1.1 200 "):
+                    break
+            assert time.monotonic() < until, "nobody got the place that is free"
+            time.sleep(0.05)
+
+
+def test_a_crowd_that_was_turned_away_keeps_nothing_open(small: httpx.Client) -> None:
+    port = port_of(small)
+    with ExitStack() as stack:
+        for _ in range(ROOM - 1):
+            livez(stack.enter_context(connected(port)))
+        before = open_files()
+        crowd = [stack.enter_context(connected(port)) for _ in range(300)]  # nobody of whom reads or goes
+        until = time.monotonic() + PATIENCE_S
+        while one(scrape(small), "undercurrent_connections_refused_total") < len(crowd):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert open_files() - before <= len(crowd) + FEWEST, "of the service's own ends few are left"
+        while open_files() - before > len(crowd):
+            assert time.monotonic() < until, f"whoever does not go is let go after {LEAVE_S:g} s"
+            time.sleep(0.05)
+        assert small.get("/livez").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("wanted", "files", "most"),
+    [(None, 2**20, MOST), (None, 1024, 256), (None, 64, FEWEST), (100, 1024, 100), (10_000, 2**20, 10_000), (10_000, 1024, 256)],
+)
+def test_connections_leave_files_for_the_work(wanted: int | None, files: int, most: int) -> None:
+    doors = Doors(wanted, files, lambda: None)
+    assert doors.most == most
+    if files >= 1024:
+        assert 2 * doors.most + doors.at_once + doors.told < files
+
+
+def test_whoever_has_no_key_is_soon_not_listened_to(serve: Serve, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.unread_body.STRANGER_S", 1.0)
+    locked = settings.model_copy(update={"require_keys": True})
+    reader, writer = made(locked, "analyses:read"), made(locked, "analyses:write")
+
+    def still_heard_s(client: httpx.Client, key: str, path: str) -> tuple[int, float]:
+        """The refusal, and for how long somebody who is refused in the middle of an upload can go on; 4 s are enough."""
+        head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n{key}\r\n"
+        with connected(port_of(client)) as wire:
+            wire.sendall(head.encode() + b"3\r\nabc\r\n")
+            said = wire.recv(4096)
+            began = time.monotonic()
+            with suppress(ConnectionError):
+                while (for_s := time.monotonic() - began) < 4.0:
+                    wire.sendall(b"1000\r\n" + bytes(4096) + b"\r\n")
+                    time.sleep(0.02)
+        return int(said.split()[1]), for_s
+
+    with serve(locked) as client:
+        for key, path, status in (
+            ("", "/v1/analyses", 401),
+            ("Authorization: Bearer uc_0_0\r\n", "/v1/analyses", 401),
+            ("Origin: http://evil.example\r\n", "/v1/analyses", 403),
+            ("", "/nothing", 404),
+        ):
+            found, heard_s = still_heard_s(client, key, path)
+            assert found == status and heard_s < 4.0, (key, path)
+        for secret, status in ((reader, 403), (writer, 415)):
+            found, heard_s = still_heard_s(client, f"Authorization: Bearer {secret}\r\n", "/v1/analyses")
+            assert found == status and heard_s >= 4.0, "whoever has a key hears a refusal to the end"
+        assert json.loads(client.get("/livez").content) == {"status": "alive"}
