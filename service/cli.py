@@ -131,7 +131,12 @@ def detect(
             credentials = None if "://" in source else sandbox.credentials(Path(source), found.media.container)
         result, rows = AnalysisResult.from_report(found, sha256=_digest(source), credentials=credentials), timeline_of(found)
         if timeline is not None:
-            write_file(timeline, (timeline_csv(rows) if timeline.suffix == ".csv" else rows.model_dump_json(indent=1)).encode())
+            write_file(
+                timeline,
+                (
+                    timeline_csv(row.model_dump() for row in rows.rows) if timeline.suffix == ".csv" else rows.model_dump_json(indent=1)
+                ).encode(),
+            )
         if plot is not None:
             from service.plot import timeline_png
 

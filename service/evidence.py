@@ -8,29 +8,33 @@ import csv
 import hashlib
 import io
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Path, Query
 from fastapi.responses import HTMLResponse, Response
 
-from service.database import AnalysisRow
 from service.etags import knows, tagged
+from service.pack_wire import Decision
 from service.packs import decisions_of, pack_response
 from service.plot import timeline_png
 from service.problems import documented
 from service.ranged import ranged
 from service.rendition_answer import RenditionMaking, rendition_answer
-from service.report import html_report
-from service.rooms import Existing, Judged, Rooms, ServiceRooms
-from service.schemas import AnalysisResult, Timeline, TimelinePart
+from service.report import CropImages, html_report
+from service.rooms import Existing, Judged, Rooms
+from service.schemas import AnalysisResult, TimelinePart
 from service.storage import Layer
-from service.timeline_part import Window, timeline_part
+from service.timeline_columns import Columns
+from service.timeline_part import Window, part_of, timeline_part
+from service.timeline_text import read_timeline
 
 router = APIRouter(prefix="/v1/analyses/{analysis_id}", tags=["evidence"])
 _STYLE = re.compile(r"<style[^>]*>(.*?)</style>", re.DOTALL)
-_COLUMNS = ("track", "pts", "t", "dt", "logit", "p", "surprise", "x0", "y0", "x1", "y1", "reason", "flags")
+_NUMBERS = ("track", "pts", "t", "dt", "logit", "p", "surprise")
+_BOX = ("x0", "y0", "x1", "y1")
 _CACHED = {"Cache-Control": "private, max-age=86400"}
 """Evidence of a finished analysis never changes; deleting it changes its address to 404."""
 
@@ -60,13 +64,10 @@ async def get_timeline(
 ) -> Response:
     """Every face at every analysed moment, or those of a part: p, surprise, dt and, where it was not judged, why."""
     window = Window(from_s, to_s, points)
-    if window.is_whole:
-        body = await rooms.storage.read_timeline(row.id)
-    else:
-        body = await asyncio.to_thread(timeline_part, await rooms.timelines.columns(row.id), window)
-    if format == "json":
-        return tagged(body, "application/json", if_none_match)
-    return tagged(timeline_csv(TimelinePart.model_validate_json(body)).encode(), "text/csv; charset=utf-8", if_none_match)
+    if format == "json" and window.is_whole:
+        return await asyncio.to_thread(tagged, await rooms.storage.read_timeline(row.id), "application/json", if_none_match)
+    columns = await rooms.timelines.columns(row.id)
+    return await asyncio.to_thread(_part_as_json if format == "json" else _part_as_csv, columns, window, if_none_match)
 
 
 @router.get(
@@ -163,35 +164,54 @@ async def get_report(
     """One self-contained page with the verdict and its evidence, to keep or print; or all its evidence, signed: `undercurrent verify`."""
     if format == "zip":
         return await pack_response(row, rooms, with_media=media)
-    result, timeline = await _read(row, rooms)
+    result = await rooms.storage.read_result(row.id)
     crops = await rooms.storage.read_crops(row.id, result)
     decisions = await decisions_of(row, rooms)
-    page = await asyncio.to_thread(html_report, result, timeline, crops, row.filename or row.id, decisions=decisions)
-    styles = " ".join(f"'sha256-{_digest(style)}'" for style in _STYLE.findall(page)) or "'none'"
-    policy = f"default-src 'none'; img-src data:; style-src {styles}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    return HTMLResponse(page, headers={"Content-Security-Policy": policy, "Cache-Control": "private, no-cache"})
+    return await asyncio.to_thread(
+        _report_page, result, await rooms.storage.read_timeline(row.id), crops, row.filename or row.id, decisions
+    )
 
 
 @router.get("/plot", response_class=Response, responses=documented(404, 409, 422, 503, also={200: {"content": {"image/png": {}}}}))
 async def get_plot(row: Judged, rooms: Rooms) -> Response:
     """Probability, surprise and coverage over media time, as a picture."""
-    return Response(await asyncio.to_thread(timeline_png, *await _read(row, rooms)), media_type="image/png", headers=_CACHED)
+    result = await rooms.storage.read_result(row.id)
+    picture = await asyncio.to_thread(_plot_picture, result, await rooms.storage.read_timeline(row.id))
+    return Response(picture, media_type="image/png", headers=_CACHED)
 
 
-def timeline_csv(timeline: Timeline) -> str:
-    """The rows of a timeline as CSV with a header line; what is null is empty."""
+def timeline_csv(rows: Iterable[Mapping[str, Any]]) -> str:
+    """The rows of a timeline, by the names of `TimelineRow`, as CSV with a header line; what is null is empty."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    for row in timeline.rows:
-        numbers = (row.track, row.pts, row.t, row.dt, row.logit, row.p, row.surprise, *row.box)
-        writer.writerow((*numbers, row.reason, " ".join(row.flags)))
+    writer.writerow((*_NUMBERS, *_BOX, "reason", "flags"))
+    for row in rows:
+        writer.writerow((*(row[name] for name in _NUMBERS), *row["box"], row["reason"], " ".join(row["flags"])))
     return out.getvalue()
 
 
-async def _read(row: AnalysisRow, rooms: ServiceRooms) -> tuple[AnalysisResult, Timeline]:
-    result = await rooms.storage.read_result(row.id)
-    return result, Timeline.model_validate_json(await rooms.storage.read_timeline(row.id))
+# In a thread: what is to be read or written may be hundreds of megabytes.
+
+
+def _part_as_json(columns: Columns, window: Window, if_none_match: str | None) -> Response:
+    return tagged(timeline_part(columns, window), "application/json", if_none_match)
+
+
+def _part_as_csv(columns: Columns, window: Window, if_none_match: str | None) -> Response:
+    return tagged(timeline_csv(part_of(columns, window)["rows"]).encode(), "text/csv; charset=utf-8", if_none_match)
+
+
+def _plot_picture(result: AnalysisResult, timeline: bytes) -> bytes:
+    return timeline_png(result, read_timeline(timeline))
+
+
+def _report_page(
+    result: AnalysisResult, timeline: bytes, crops: Mapping[tuple[int, int], CropImages], title: str, decisions: Sequence[Decision]
+) -> Response:
+    page = html_report(result, read_timeline(timeline), crops, title, decisions=decisions)
+    styles = " ".join(f"'sha256-{_digest(style)}'" for style in _STYLE.findall(page)) or "'none'"
+    policy = f"default-src 'none'; img-src data:; style-src {styles}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    return HTMLResponse(page, headers={"Content-Security-Policy": policy, "Cache-Control": "private, no-cache"})
 
 
 def _digest(text: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Final
 from uuid import uuid4
@@ -136,12 +137,7 @@ class Feeds:
     async def _look_at(self, feed_id: str) -> None:
         watch = self._watches.get(feed_id)
         if watch is None:
-            if (row := await self.rows.take(feed_id, self._owner)) is not None:
-                tell = partial(self.wall(row.tenant).put, feed_id)
-                watch = FeedWatch(row, self.rows, self.store, self._settings, self._engines, self._opener, tell)
-                self._watches[feed_id] = watch
-                await self.rows.renew(feed_id, self._owner, watch.ring.seq)
-                watch.start()
+            await self._take_up(feed_id)
         elif (row := await self.rows.renew(feed_id, self._owner, watch.ring.seq)) is None:
             # Another replica's by now; or deleted, since this look at the rows began.
             if await self.rows.get(feed_id) is None:
@@ -150,6 +146,20 @@ class Feeds:
                 await self._let_go(feed_id)
         elif row.version != watch.row.version:
             await watch.change(row)
+
+    async def _take_up(self, feed_id: str) -> None:
+        """Watch a feed that nobody watches. One that cannot be begun is given back, so that the next look finds it free."""
+        if (row := await self.rows.take(feed_id, self._owner)) is None:
+            return
+        async with AsyncExitStack() as failed:
+            failed.push_async_callback(self._release, feed_id, row.event_seq)
+            if await self.rows.renew(feed_id, self._owner, row.event_seq) is None:
+                return  # deleted just now
+            tell = partial(self.wall(row.tenant).put, feed_id)
+            watch = FeedWatch(row, self.rows, self.store, self._settings, self._engines, self._opener, tell)
+            watch.start()
+            self._watches[feed_id] = watch
+            failed.pop_all()
 
     async def _forget(self, feed_id: str) -> None:
         """A feed was deleted: let it go, with whatever it has left; what cannot be removed now is an orphan at the next start."""
@@ -167,8 +177,11 @@ class Feeds:
         del self._watches[feed_id]
         self._past_alerts += watch.alerts
         self._past_notes_lost += watch.alert_notes_lost
+        await self._release(feed_id, watch.ring.seq)
+
+    async def _release(self, feed_id: str, event_seq: int) -> None:
         try:
-            await self.rows.release(feed_id, self._owner, watch.ring.seq)
+            await self.rows.release(feed_id, self._owner, event_seq)
         except SQLAlchemyError as error:
             report("feed_not_released", error, feed=feed_id)
 

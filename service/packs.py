@@ -16,7 +16,7 @@ from service.pack_container import Entry, ending, entry, header
 from service.pack_wire import AnalysisFacts, Decision, MediaRecord, PackFile
 from service.problems import MediaChanged
 from service.rooms import ServiceRooms
-from service.schemas import Timeline
+from service.timeline_text import read_timeline
 
 SUFFIXES: Final = {"video/webm": "webm", "video/x-matroska": "mkv", "video/mp4": "mp4", "video/mp2t": "ts", "video/x-msvideo": "avi"}
 
@@ -32,7 +32,7 @@ async def evidence_of(row: AnalysisRow, rooms: ServiceRooms, *, with_media: bool
     suffix = SUFFIXES.get(row.media_type, "video")
     return Evidence(
         result=result,
-        timeline=await asyncio.to_thread(Timeline.model_validate_json, await storage.read_timeline(row.id)),
+        timeline=await asyncio.to_thread(read_timeline, await storage.read_timeline(row.id)),
         crops=await storage.read_crops(row.id, result),
         config=await storage.read_config(row.id),
         media=MediaRecord(

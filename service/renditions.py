@@ -10,7 +10,8 @@ import asyncio
 import hashlib
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
@@ -77,11 +78,24 @@ class Making:
     duration_s: float | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     began: float = field(default_factory=monotonic)
+    patience: asyncio.Timeout | None = None
+    """While it waits for its turn."""
+
+    def end(self) -> None:
+        """Have it stopped: at once while it waits for its turn, else at the next `check`. May be called twice."""
+        self.stop.set()
+        if self.patience is not None:
+            self.patience.reschedule(0)
+            self.patience = None
 
     def check(self) -> None:
         """Raise RenditionStopped if it is to end."""
         if self.stop.is_set():
-            raise RenditionStopped("The rendition was stopped before its end.", expected="to be made to the end", got="a request to stop")
+            raise _stopped()
+
+
+def _stopped() -> RenditionStopped:
+    return RenditionStopped("The rendition was stopped before its end.", expected="to be made to the end", got="a request to stop")
 
 
 class Renditions:
@@ -128,14 +142,14 @@ class Renditions:
         """Have nobody make this one any more: its analysis is deleted."""
         self._failed.pop(analysis_id, None)
         if (under_way := self._under_way.get(analysis_id)) is not None:
-            under_way[0].stop.set()
+            under_way[0].end()
             await asyncio.wait({under_way[1]})
 
     async def close(self) -> None:
         """Stop them all."""
         tasks = [task for _, task in self._under_way.values()]
         for making, _ in self._under_way.values():
-            making.stop.set()
+            making.end()
         await asyncio.gather(*tasks)
 
     def _begin(self, analysis_id: str) -> None:
@@ -149,8 +163,7 @@ class Renditions:
     async def _run(self, analysis_id: str, making: Making) -> Rendition | Exception:
         """Make one. What goes wrong is told to whoever waits, and to the log."""
         try:
-            async with self._places:
-                making.check()
+            async with self._turn(making):
                 made = await asyncio.to_thread(self._make, analysis_id, making)
             await self._remove_if_deleted(analysis_id)
         except RenditionStopped as stopped:
@@ -173,6 +186,23 @@ class Renditions:
         self.counts["made"] += 1
         log.info("rendition_made", analysis=analysis_id, size_bytes=made.size_bytes, took_s=round(monotonic() - making.began, 1))
         return made
+
+    @asynccontextmanager
+    async def _turn(self, making: Making) -> AsyncIterator[None]:
+        """One of the places, as soon as there is one; raises RenditionStopped once it is to end."""
+        making.check()
+        try:
+            async with asyncio.timeout(None) as making.patience:
+                await self._places.acquire()
+        except TimeoutError:
+            raise _stopped() from None
+        finally:
+            making.patience = None
+        try:
+            making.check()  # its turn came in the moment in which it was ended
+            yield
+        finally:
+            self._places.release()
 
     async def _remove_if_deleted(self, analysis_id: str) -> None:
         """It may have been deleted by another replica meanwhile. While nobody knows, whoever removes orphans does it."""

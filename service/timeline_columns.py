@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,12 +18,9 @@ from numpy.typing import NDArray
 from pydantic_core import from_json
 
 from service.timeline_bands import Band, Looks, bands
+from service.timeline_text import head, pieces
 
 MOST_BANDS: Final = 2000
-_PIECE: Final = 4_000_000
-"""Bytes of JSON that are objects at one time."""
-_ROWS: Final = b'"rows":['
-_BETWEEN: Final = b"},{"
 _LENGTH: Final = struct.Struct("<Q")
 """What a safetensors file begins with: the bytes of its header."""
 _TYPES: Final = {"I64": np.int64, "I32": np.int32, "I16": np.int16, "F64": np.float64}
@@ -91,12 +88,12 @@ class Columns:
 
 def columns_of(body: bytes) -> bytes:
     """What to keep of `Timeline.model_dump_json()`, for `read_columns`: one safetensors file."""
-    begin = body.index(_ROWS) + len(_ROWS)
-    head: dict[str, Any] = from_json(body[:begin] + b"]}")
+    about_all: dict[str, Any] = from_json(head(body))
     reasons: dict[str | None, int] = {None: 0}
     flag_sets: dict[tuple[str, ...], int] = {}
     whole, real = [np.empty((0, 4), np.int64)], [np.empty((0, 9))]
-    for rows in _pieces(body, begin):
+    for piece in pieces(body):
+        rows: list[dict[str, Any]] = from_json(piece)
         whole.append(
             np.array(
                 [
@@ -119,11 +116,11 @@ def columns_of(body: bytes) -> bytes:
     spans = {one: slice(first, first + count) for one, first, count in found_tracks}
     why = np.array(tuple(reasons), object)[reason]
     why[~np.isnan(p)] = None
-    numerator, denominator = head["time_base"]
-    looks_s = np.array([tick * numerator / denominator for tick in head["frame_pts"]], np.float64)
+    numerator, denominator = about_all["time_base"]
+    looks_s = np.array([tick * numerator / denominator for tick in about_all["frame_pts"]], np.float64)
     found = bands({one: Looks(rest[0][span], why[span]) for one, span in spans.items()}, looks_s, MOST_BANDS)
     arrays = {
-        "frames": np.array(head["frame_pts"], np.int64),
+        "frames": np.array(about_all["frame_pts"], np.int64),
         "place": place.astype(np.int32),
         "pts": pts,
         "p": p,
@@ -133,8 +130,8 @@ def columns_of(body: bytes) -> bytes:
         "flags": flags.astype(np.int16),
     }
     about = {
-        "time_base": head["time_base"],
-        "threshold": head["threshold"],
+        "time_base": about_all["time_base"],
+        "threshold": about_all["threshold"],
         "spans": [[one, span.start, span.stop] for one, span in spans.items()],
         "bands": found,
         "reasons": list(reasons),
@@ -163,13 +160,3 @@ def read_columns(kept: bytes) -> Columns:
         flag_sets=tuple(tuple(flags) for flags in about["flag_sets"]),
         **arrays,
     )
-
-
-def _pieces(body: bytes, begin: int) -> Iterator[list[dict[str, Any]]]:
-    """The rows, some thousands at a time. No string in a row can hold what stands between two: they are codes of ours."""
-    end = body.rindex(b"]")
-    while begin < end:
-        cut = body.find(_BETWEEN, min(begin + _PIECE, end), end)
-        until = end if cut < 0 else cut + 1
-        yield from_json(b"[" + body[begin:until] + b"]")
-        begin = until + 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,12 @@ class Window:
 
 
 def timeline_part(columns: Columns, window: Window) -> bytes:
+    """`part_of` as JSON."""
+    # Which writes numbers as those of the whole are, and in a sixth of the time that `json` takes.
+    return to_json(part_of(columns, window))
+
+
+def part_of(columns: Columns, window: Window) -> dict[str, Any]:
     """The rows within the window and the frames in which they were seen; `total_rows` says how many rows the window has,
     `bands` where nothing was judged, and why, before any row was left out.
 
@@ -70,7 +76,7 @@ def timeline_part(columns: Columns, window: Window) -> bytes:
         ends = np.concatenate([inside[begins], inside[np.concatenate([begins[1:], [len(inside)]]) - 1]])
         inside = np.union1d(columns.pts[chosen], ends)
     begin_s, end_s = (ticks * numerator / denominator for ticks in (low, high))
-    part = {
+    return {
         "time_base": columns.time_base,
         "threshold": columns.threshold,
         "frame_pts": inside.tolist(),
@@ -78,8 +84,6 @@ def timeline_part(columns: Columns, window: Window) -> bytes:
         "total_rows": total,
         "bands": [band._asdict() for band in columns.bands if band.end_s >= begin_s and band.start_s <= end_s],
     }
-    # Which writes numbers as those of the whole are, and in a sixth of the time that `json` takes.
-    return to_json(part)
 
 
 def _within(pts: NDArray[np.int64], low: float, high: float, span: slice) -> slice:

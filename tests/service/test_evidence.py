@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+import threading
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import httpx
 import numpy as np
 import pytest
 
+from service import evidence, packs
+from service.settings import Settings
 from tests.clips import face_clip
-from tests.service.conftest import assert_problem, upload
+from tests.service.conftest import Serve, assert_problem, upload
 
 
 def test_the_timeline_comes_as_json_and_as_csv_with_the_same_rows(judged: tuple[httpx.Client, str]) -> None:
@@ -29,6 +33,32 @@ def test_the_timeline_comes_as_json_and_as_csv_with_the_same_rows(judged: tuple[
     assert lines[0]["dt"] == ""
     tag = answer.headers["ETag"]
     assert client.get(f"{path}/timeline?format=csv", headers={"If-None-Match": tag}).status_code == 304
+
+
+def test_no_timeline_is_parsed_written_or_hashed_on_the_event_loop(
+    serve: Serve, settings: Settings, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be hundreds of megabytes."""
+    threads: dict[str, set[str]] = {}
+
+    def watched(module: ModuleType, name: str) -> None:
+        does = getattr(module, name)
+
+        def noted(*arguments: object, **named: object) -> object:
+            threads.setdefault(name, set()).add(threading.current_thread().name)
+            return does(*arguments, **named)
+
+        monkeypatch.setattr(module, name, noted)
+
+    with serve(settings) as client:
+        path = upload(client, clip, wait_s=60).headers["Location"]
+        for name in ("timeline_csv", "read_timeline", "tagged", "html_report", "_digest"):
+            watched(evidence, name)
+        watched(packs, "read_timeline")
+        for what in ("timeline", "timeline?format=csv", "timeline?format=csv&points=8", "report", "report?format=zip", "plot"):
+            assert client.get(f"{path}/{what}").status_code == 200
+    assert threads.keys() == {"timeline_csv", "read_timeline", "tagged", "html_report", "_digest"}
+    assert "server" not in set().union(*threads.values())
 
 
 def test_media_comes_back_whole_and_in_ranges(judged: tuple[httpx.Client, str], clip: Path) -> None:

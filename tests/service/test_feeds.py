@@ -14,9 +14,11 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from pipelines.live import LiveStream
 from service import feed_keeper
+from service.feed_rows import FeedRows
 from service.feed_store import FeedStore
 from service.settings import FeedTerms, Settings, StreamTerms
 from service.stream_session import Session
@@ -182,6 +184,25 @@ def test_a_session_that_dies_without_its_end_is_followed_by_another(
         watcher.until("state", lambda event: event["code"] == "internal-error")
         monkeypatch.undo()
         watcher.until("score", lambda event: event["id"] > watcher.of("state")[-1]["id"])
+
+
+def test_a_feed_whose_row_could_not_be_written_is_free_and_is_watched_at_a_later_look(
+    near: httpx.Client, near_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(self: FeedRows, feed_id: str, owner: str, event_seq: int) -> None:
+        raise OperationalError("UPDATE feeds", {}, sqlite3.OperationalError("database is locked"))
+
+    def holders() -> list[tuple[str | None, str | None]]:
+        with closing(sqlite3.connect(near_settings.data_dir / "undercurrent.db")) as database:
+            return database.execute("SELECT owner, lease_until FROM feeds").fetchall()
+
+    with monkeypatch.context() as locked:
+        locked.setattr(FeedRows, "renew", fails)
+        feed = register(near, "rtsp://127.0.0.1:1/a", paused=True)
+        assert shown(near, feed)["state"] == "elsewhere"
+        until(lambda: holders() == [(None, None)])
+    register(near, "rtsp://127.0.0.1:1/b", paused=True)  # looks at all of them
+    until(lambda: shown(near, feed)["state"] == "paused")
 
 
 def test_slow_work_costs_no_lease(near: httpx.Client, near_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

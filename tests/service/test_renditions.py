@@ -18,6 +18,7 @@ from pipelines.errors import PipelineError
 from pipelines.frames import read_frames
 from pipelines.media import Limits
 from pipelines.rendition import RenditionTerms
+from service import renditions
 from service.media_sandbox import MediaSandbox
 from service.settings import Settings
 from tests.clips import cut_short, face_clip, variable_pts
@@ -121,6 +122,22 @@ def test_two_who_ask_at_once_share_one_maker_and_deleting_ends_it(client: httpx.
     assert list((settings.data_dir / "analyses").iterdir()) == []
     assert_problem(client.get(f"{path}/media?rendition=h264"), 404, "analysis-not-found")
     eventually(lambda: one(scrape(client), "undercurrent_decode_children") == 0, "its child lives on")
+
+
+def test_one_that_waits_for_its_turn_is_deleted_without_waiting_for_it(
+    client: httpx.Client, endless: Path, hevc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, behind = stopped(client, endless), stopped(client, hevc)
+    assert client.get(f"{before}/media?rendition=h264").status_code == 202
+    monkeypatch.setattr(renditions, "WAIT_S", WAIT_S)
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(client.get, f"{behind}/media?rendition=h264", timeout=WAIT_S)
+        eventually(lambda: one(scrape(client), "undercurrent_renditions_under_way") == 2, "nobody waits")
+        assert client.delete(behind).status_code == 204
+        assert one(scrape(client), "undercurrent_renditions_under_way") == 1, "the first was not disturbed, nor waited for"
+        assert_problem(asked.result(), 503, "rendition-stopped")
+    assert client.delete(before).status_code == 204
+    assert one(scrape(client), "undercurrent_renditions_total", outcome="stopped") == 2
 
 
 def test_it_is_deleted_with_its_analysis(client: httpx.Client, settings: Settings, hevc: Path) -> None:

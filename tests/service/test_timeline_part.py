@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from service.schemas import Timeline, TimelinePart
 from service.timeline_columns import Columns, columns_of, read_columns
 from service.timeline_part import PER_STRETCH, Window, timeline_part
+from service.timeline_text import read_timeline
 from tests.service import thinned_rows
 from tests.service.conftest import assert_problem, upload
 
@@ -122,8 +123,10 @@ def test_columns_say_byte_for_byte_what_the_rows_say(
 def test_rows_in_several_pieces_are_all_there(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = timeline([(40, [(0, 0.5, None), (1, None, 2.0)])] * 500)
     at_once = columns_of(written(whole))
-    monkeypatch.setattr("service.timeline_columns._PIECE", 1000)
+    monkeypatch.setattr("service.timeline_text.PIECE", 1000)
     assert columns_of(written(whole)) == at_once
+    for one in (written(whole), written(timeline([]))):
+        assert read_timeline(one) == Timeline.model_validate_json(one)
 
 
 def test_over_the_wire_a_part_is_what_was_asked_for(client: httpx.Client, clip: Path) -> None:
