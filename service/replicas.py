@@ -1,7 +1,8 @@
 """Replicas of one database: signs of life come in, the work of one that died goes to those that live. Each runs this beside its own work.
 
-Nobody compares clocks: a replica is dead when its sign of life has not changed for so long by the clock of whoever watches. Of those who
-notice, the one that changes the sign first takes charge; should it die as well, that sign does not change any more either.
+Nobody compares clocks of two machines: a replica is dead when its sign of life has not changed for so long by the clock of whoever
+watches. Of those who notice, the one that changes the sign first takes charge; should it die as well, that sign does not change any more
+either.
 """
 
 from __future__ import annotations

@@ -177,7 +177,7 @@ async def get_delivery(delivery: Told, rooms: Rooms) -> DeliveryOut:
 async def replay_delivery(delivery: Told, rooms: Rooms, caller: Known) -> DeliveryOut:
     """Tell it again, delivered or not, with the same `webhook-id`; as often as it takes, once more from the first wait on."""
     await _audit(rooms, caller, "webhook.replayed", delivery.webhook_id)
-    await rooms.webhooks.deliveries.replay(delivery.id, now())
+    await rooms.webhooks.deliveries.replay(delivery.id)
     (shown,) = await _shown([await _found(delivery.webhook_id, delivery.id, rooms)], rooms)
     return shown
 
