@@ -121,10 +121,10 @@ class FeedRows:
     def __init__(self, database: Database, *, alone: bool, tell: Told = _nobody_is_told) -> None:
         self._sessions, self._alone, self._tell = database.sessions, alone, tell
 
-    async def add(self, row: FeedRow) -> None:
-        """Insert `row`; raises IntegrityError when its idempotency key is taken."""
+    async def add(self, row: FeedRow, *beside: Base) -> None:
+        """Insert `row` and what stands `beside` it, both or neither; raises IntegrityError when its idempotency key is taken."""
         async with self._sessions.begin() as session:
-            session.add(row)
+            session.add_all((row, *beside))
 
     async def get(self, feed_id: str) -> FeedRow | None:
         """The feed with this id."""
@@ -153,11 +153,13 @@ class FeedRows:
         async with self._sessions() as session:
             return await session.scalar(query if tenant is None else query.where(FeedRow.tenant == tenant)) or 0
 
-    async def change(self, feed_id: str, values: Mapping[str, Any]) -> FeedRow | None:
-        """Give a feed other values; None if it is gone."""
+    async def change(self, feed_id: str, values: Mapping[str, Any], *beside: Base) -> FeedRow | None:
+        """Give a feed other values, and insert what stands `beside` that, both or neither; None if it is gone."""
         change = update(FeedRow).where(FeedRow.id == feed_id).values(**values, version=FeedRow.version + 1)
         async with self._sessions.begin() as session:
-            return await session.scalar(change.returning(FeedRow))
+            row = await session.scalar(change.returning(FeedRow))
+            session.add_all(beside if row is not None else ())
+            return row
 
     async def remove(self, feed_id: str) -> None:
         """Delete a feed and its alerts; nothing happens when it is gone already."""

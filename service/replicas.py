@@ -15,6 +15,7 @@ from typing import Final
 
 import structlog
 
+from service.audit_rows import audited
 from service.database import Database, NameTaken, now
 from service.problems import StoreUnavailable
 from service.settings import Settings
@@ -123,9 +124,9 @@ class Replicas:
             return
         before = now() - timedelta(days=self._settings.retention_days)
         old = await self._database.ended_before(before, SWEPT_AT_ONCE)
-        for analysis_id in old:
+        for analysis_id, tenant in old.items():
             await asyncio.to_thread(self._storage.remove, analysis_id)
-            await self._database.remove(analysis_id)
+            await self._database.remove(analysis_id, audited(tenant, None, "analysis.expired", analysis_id))
         if old:
             log.info("swept", analyses=len(old), days=self._settings.retention_days)
 
