@@ -195,11 +195,11 @@ async def cancel_analysis(row: Existing, rooms: Rooms, caller: Known) -> Analysi
 async def delete_analysis(row: Existing, rooms: Rooms, caller: Known) -> None:
     """Remove an analysis, its media and its evidence; a running one is stopped first."""
     await _stop(row, rooms)
+    await rooms.audit.write(caller.tenant, caller.key_id, "analysis.deleted", row.id)
     await rooms.renditions.drop(row.id)
     # In this order: whoever is told 503 can ask again.
     await asyncio.to_thread(rooms.storage.remove, row.id)
     rooms.timelines.drop(row.id)
-    await rooms.audit.write(caller.tenant, caller.key_id, "analysis.deleted", row.id)
     await rooms.database.remove(row.id)
 
 

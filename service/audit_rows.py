@@ -1,6 +1,7 @@
 """Who did what: an action and its subject come in, a row that nobody can change goes out. Written by whoever does it, read by `audit.py`.
 
-The database itself refuses to change or remove these rows. What removes something writes first: nothing goes without a trace.
+The database itself refuses to change or remove these rows. What removes something writes first, or with the row that goes: nothing goes
+without a trace.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ Action = Literal[
     "analysis.created",
     "analysis.cancelled",
     "analysis.deleted",
+    "analysis.expired",
     "feed.created",
     "feed.changed",
     "feed.deleted",
@@ -56,7 +58,7 @@ class AuditRow(Base):
     at: Mapped[datetime] = mapped_column(UtcDateTime)
     tenant: Mapped[str] = mapped_column(String(64))
     key_id: Mapped[str | None] = mapped_column(String(16))
-    """Who did it; None: somebody on this machine, without a key."""
+    """Who did it; None: the service itself, or somebody on this machine, without a key."""
     action: Mapped[Action] = mapped_column(String(32))
     subject: Mapped[str] = mapped_column(String(64))
     """The id of what it was done to."""

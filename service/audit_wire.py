@@ -15,7 +15,7 @@ class AuditOut(Wire):
 
     id: str
     at: datetime
-    key_id: str | None = Field(description="Who did it; null: somebody on the service's own machine, without a key.")
+    key_id: str | None = Field(description="Who did it; null: the service itself, or somebody on its own machine, without a key.")
     name: str | None = Field(description="What people call that key, or the e-mail of whoever had signed in.")
     action: Action
     subject: str = Field(description="The id of what it was done to.")

@@ -361,10 +361,11 @@ class Database:
         rows = await self.read(lambda session: session.execute(query.order_by(AnalysisRow.id)).all())
         return {row_id: (tenant, priority) for row_id, tenant, priority in rows}
 
-    async def ended_before(self, moment: datetime, limit: int) -> list[str]:
-        """At most `limit` rows that ended before that."""
-        query = select(AnalysisRow.id).where(AnalysisRow.finished_at < moment).order_by(AnalysisRow.id).limit(limit)
-        return await self.read(lambda session: list(session.scalars(query)))
+    async def ended_before(self, moment: datetime, limit: int) -> dict[str, str]:
+        """At most `limit` rows that ended before that, each with its tenant."""
+        query = select(AnalysisRow.id, AnalysisRow.tenant).where(AnalysisRow.finished_at < moment).order_by(AnalysisRow.id).limit(limit)
+        rows = await self.read(lambda session: session.execute(query).all())
+        return {row_id: tenant for row_id, tenant in rows}
 
     async def beat(self, replica: str, seen_at: datetime | None) -> datetime:
         """`replica` lives. `seen_at`: what this gave it the last time.
@@ -400,6 +401,12 @@ class Database:
         """Nothing is left of that replica."""
         await self.write(lambda session: session.execute(delete(ReplicaRow).where(ReplicaRow.id == replica)))
 
-    async def remove(self, analysis_id: str) -> None:
-        """Delete a row; nothing happens when it is gone already."""
-        await self.write(lambda session: session.execute(delete(AnalysisRow).where(AnalysisRow.id == analysis_id)))
+    async def remove(self, analysis_id: str, *beside: Base) -> None:
+        """Delete a row, and insert what is to stand `beside` it, both or neither; nothing happens when it is gone already."""
+
+        def removed(session: Session) -> None:
+            gone = delete(AnalysisRow).where(AnalysisRow.id == analysis_id).returning(AnalysisRow.id)
+            if session.scalar(gone) is not None:
+                session.add_all(beside)
+
+        await self.write(removed)

@@ -1,6 +1,7 @@
 """Rows of feeds and of their alerts: facts come in, rows of SQLite or PostgreSQL go out. Written by `feeds.py` and `feed_keeper.py`.
 
-A feed's row is also its lease: of several replicas one watches it, and says so every few seconds.
+A feed's row is also its lease: of several replicas one watches it, and says so every few seconds. The database's clock says how long
+(`shared_clock.py`).
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from pipelines.alert_rule import EndCause
 from service.database import DEFAULT_TENANT, Base, Database, UtcDateTime, now
+from service.shared_clock import shared_now
 
-LEASE_S: Final = 30.0
+LEASE: Final = timedelta(seconds=30)
 """A replica that has said nothing for so long watches no more."""
 BLOCK: Final = 10_000
 """Event numbers that are set aside at once: after a crash numbers go on behind them, and none is used twice."""
@@ -119,10 +121,10 @@ class FeedRows:
     def __init__(self, database: Database, *, alone: bool, tell: Told = _nobody_is_told) -> None:
         self._sessions, self._alone, self._tell = database.sessions, alone, tell
 
-    async def add(self, row: FeedRow) -> None:
-        """Insert `row`; raises IntegrityError when its idempotency key is taken."""
+    async def add(self, row: FeedRow, *beside: Base) -> None:
+        """Insert `row` and what stands `beside` it, both or neither; raises IntegrityError when its idempotency key is taken."""
         async with self._sessions.begin() as session:
-            session.add(row)
+            session.add_all((row, *beside))
 
     async def get(self, feed_id: str) -> FeedRow | None:
         """The feed with this id."""
@@ -151,11 +153,13 @@ class FeedRows:
         async with self._sessions() as session:
             return await session.scalar(query if tenant is None else query.where(FeedRow.tenant == tenant)) or 0
 
-    async def change(self, feed_id: str, values: Mapping[str, Any]) -> FeedRow | None:
-        """Give a feed other values; None if it is gone."""
+    async def change(self, feed_id: str, values: Mapping[str, Any], *beside: Base) -> FeedRow | None:
+        """Give a feed other values, and insert what stands `beside` that, both or neither; None if it is gone."""
         change = update(FeedRow).where(FeedRow.id == feed_id).values(**values, version=FeedRow.version + 1)
         async with self._sessions.begin() as session:
-            return await session.scalar(change.returning(FeedRow))
+            row = await session.scalar(change.returning(FeedRow))
+            session.add_all(beside if row is not None else ())
+            return row
 
     async def remove(self, feed_id: str) -> None:
         """Delete a feed and its alerts; nothing happens when it is gone already."""
@@ -168,9 +172,9 @@ class FeedRows:
 
         Alerts that whoever watched it before left open are ended.
         """
-        free = or_(FeedRow.owner.is_(None), FeedRow.lease_until < now())
-        take = update(FeedRow).where(FeedRow.id == feed_id).values(owner=owner, lease_until=_until())
         async with self._sessions.begin() as session:
+            free = or_(FeedRow.owner.is_(None), FeedRow.lease_until < shared_now(session))
+            take = update(FeedRow).where(FeedRow.id == feed_id).values(owner=owner, lease_until=shared_now(session, LEASE))
             row = await session.scalar((take if self._alone else take.where(free)).returning(FeedRow))
             if row is not None:
                 left_open = update(AlertRow).where(AlertRow.feed_id == feed_id, AlertRow.ended_at.is_(None))
@@ -180,9 +184,9 @@ class FeedRows:
 
     async def renew(self, feed_id: str, owner: str, event_seq: int) -> FeedRow | None:
         """`owner` still watches, and has told events up to `event_seq`; more are set aside. None: the feed is gone, or another's."""
-        values = {"lease_until": _until(), "event_seq": event_seq + BLOCK}
-        renew = update(FeedRow).where(FeedRow.id == feed_id, FeedRow.owner == owner).values(values)
+        renew = update(FeedRow).where(FeedRow.id == feed_id, FeedRow.owner == owner)
         async with self._sessions.begin() as session:
+            renew = renew.values(lease_until=shared_now(session, LEASE), event_seq=event_seq + BLOCK)
             return await session.scalar(renew.returning(FeedRow))
 
     async def release(self, feed_id: str, owner: str, event_seq: int) -> None:
@@ -256,7 +260,3 @@ class FeedRows:
 
 def _values(row: AlertRow) -> dict[str, Any]:
     return {column.key: getattr(row, column.key) for column in AlertRow.__table__.columns}
-
-
-def _until() -> datetime:
-    return now() + timedelta(seconds=LEASE_S)

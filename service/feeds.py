@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlalchemy.exc import IntegrityError
 
+from service.audit_rows import audited
 from service.auth import Known
 from service.cursors import read_cursor, write_cursor
 from service.database import now
@@ -90,14 +91,13 @@ async def create_feed(
         request_sha256=sha256,
     )
     try:
-        await rows.add(row)
+        await rows.add(row, audited(caller.tenant, caller.key_id, "feed.created", row.id))
     except IntegrityError:
         # Two requests with one key ran side by side, and the other was first.
         earlier = await rows.by_idempotency_key(caller.tenant, idempotency_key) if idempotency_key else None
         if earlier is None or idempotency_key is None:
             raise
         return _same(earlier, sha256, idempotency_key, response, rooms)
-    await rooms.audit.write(caller.tenant, caller.key_id, "feed.created", row.id)
     await rooms.feeds.look()
     response.headers["Location"] = f"/v1/feeds/{row.id}"
     return feed_out(row, rooms)
@@ -132,10 +132,9 @@ async def change_feed(row: Existing, change: FeedChange, rooms: Rooms, caller: K
     values = {name: value for name, value in given.items() if name in ("name", "hz") or (name == "paused" and value is not None)}
     if change.rule is not None:
         values["rule"] = change.rule.model_dump_json()
-    changed = await rooms.feeds.rows.change(row.id, values)
+    changed = await rooms.feeds.rows.change(row.id, values, audited(caller.tenant, caller.key_id, "feed.changed", row.id))
     if changed is None:
         raise _unknown(row.id)
-    await rooms.audit.write(caller.tenant, caller.key_id, "feed.changed", row.id)
     await rooms.feeds.look()
     return feed_out(changed, rooms)
 

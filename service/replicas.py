@@ -1,7 +1,8 @@
 """Replicas of one database: signs of life come in, the work of one that died goes to those that live. Each runs this beside its own work.
 
-Nobody compares clocks: a replica is dead when its sign of life has not changed for so long by the clock of whoever watches. Of those who
-notice, the one that changes the sign first takes charge; should it die as well, that sign does not change any more either.
+Nobody compares clocks of two machines: a replica is dead when its sign of life has not changed for so long by the clock of whoever
+watches. Of those who notice, the one that changes the sign first takes charge; should it die as well, that sign does not change any more
+either.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Final
 
 import structlog
 
+from service.audit_rows import audited
 from service.database import Database, NameTaken, now
 from service.problems import StoreUnavailable
 from service.settings import Settings
@@ -123,14 +125,14 @@ class Replicas:
         before = now() - timedelta(days=self._settings.retention_days)
         old = await self._database.ended_before(before, SWEPT_AT_ONCE)
         swept = 0
-        for analysis_id in old:
+        for analysis_id, tenant in old.items():
             try:
                 await asyncio.to_thread(self._storage.remove, analysis_id)
             except StoreUnavailable as error:
                 await asyncio.to_thread(self._storage.check)  # one that cannot be removed keeps no other; a store that is away does
                 log.error("not_swept", analysis=analysis_id, detail=error.detail)
                 continue
-            await self._database.remove(analysis_id)
+            await self._database.remove(analysis_id, audited(tenant, None, "analysis.expired", analysis_id))
             swept += 1
         if swept:
             log.info("swept", analyses=swept, days=self._settings.retention_days)

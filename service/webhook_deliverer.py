@@ -19,6 +19,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.database import now
+from service.shared_clock import NO_WAIT
 from service.url_policy import UrlPolicy
 from service.web_client import admitted
 from service.webhook_attempt import Attempt, Sender
@@ -53,7 +54,7 @@ class Deliverer:
         webhooks, deliveries: the rows.
         policy: where it may go.
         replica: the name of this process; no two that live may have the same.
-        clock: the time, for what is due, and for signatures.
+        clock: the time of this machine, for signatures; `deliveries` know what is due.
         draw: gives numbers in [0, 1).
     """
 
@@ -79,7 +80,7 @@ class Deliverer:
 
     async def start(self) -> None:
         """Take up what this replica held when it ended last, and go on sending."""
-        await self.deliveries.release(self._replica, self._clock())
+        await self.deliveries.release(self._replica)
         self._running = asyncio.create_task(self._run(), name="webhooks")
 
     async def close(self) -> None:
@@ -93,7 +94,7 @@ class Deliverer:
             task.cancel()
         await self.idle()
         with suppress(SQLAlchemyError):  # then others find them when their time is over
-            await self.deliveries.release(self._replica, self._clock())
+            await self.deliveries.release(self._replica)
 
     async def check(self, url: str) -> None:
         """Make sure that `url` may be told; raises what `web_client.admitted` raises."""
@@ -103,7 +104,7 @@ class Deliverer:
         """Begin to send what is due, as far as there is room."""
         while len(self._sending) < AT_ONCE:
             busy = [webhook_id for webhook_id, n in Counter(self._sending.values()).items() if n >= PER_WEBHOOK]
-            if (claim := await self.deliveries.claim(self._replica, self._clock(), busy)) is None:
+            if (claim := await self.deliveries.claim(self._replica, busy)) is None:
                 return
             task = asyncio.create_task(self._deliver(claim), name=f"webhook-{claim.id}")
             self._sending[task] = claim.webhook_id
@@ -115,7 +116,7 @@ class Deliverer:
 
     async def ping(self, webhook: WebhookRow, body: str) -> str:
         """Tell a webhook something once, now, whether it is enabled or not; the id of the delivery, which has what came of it."""
-        claim = await self.deliveries.claim_ping(self._replica, webhook, body, self._clock())
+        claim = await self.deliveries.claim_ping(self._replica, webhook, body)
         await self._deliver(claim)
         return claim.id
 
@@ -144,9 +145,9 @@ class Deliverer:
 
     async def _deliver(self, claim: Claim) -> None:
         attempt = await self._sender.send(claim.url, claim.event_id, claim.body, claim.secrets)
-        status, due_at = self._decide(claim, attempt)
+        status, wait = self._decide(claim, attempt)
         try:
-            webhook = await self.deliveries.record(claim, attempt, status, due_at, FAILING_FOR)
+            webhook = await self.deliveries.record(claim, attempt, status, wait, FAILING_FOR)
         except SQLAlchemyError as error:  # it is sent again when its time is over
             log.warning("webhook_attempt_not_recorded", delivery=claim.id, reason=type(error).__name__)
             return
@@ -158,11 +159,11 @@ class Deliverer:
         if status == "failed" and claim.event != PING:
             log.warning("webhook_failing", webhook=webhook.id, since=webhook.failing_since, disabled=webhook.disabled)
 
-    def _decide(self, claim: Claim, attempt: Attempt) -> tuple[DeliveryStatus, datetime]:
-        """What becomes of the delivery, and when it is to be sent again if it is."""
+    def _decide(self, claim: Claim, attempt: Attempt) -> tuple[DeliveryStatus, timedelta]:
+        """What becomes of the delivery, and after what it is to be sent again if it is."""
         if attempt.delivered:
-            return "delivered", attempt.at
+            return "delivered", NO_WAIT
         if attempt.gone or claim.event == PING or claim.tries >= len(WAITS_S):
-            return "failed", attempt.at
+            return "failed", NO_WAIT
         wait_s = WAITS_S[claim.tries] * (1 + JITTER * (2 * self._draw() - 1))
-        return "pending", attempt.at + timedelta(seconds=max(wait_s, min(attempt.retry_after_s, LONGEST_WAIT_S)))
+        return "pending", timedelta(seconds=max(wait_s, min(attempt.retry_after_s, LONGEST_WAIT_S)))

@@ -1,6 +1,7 @@
 """Deliveries: an event comes in with what it tells of, in one transaction; each webhook's share of it goes out until it has been delivered.
 
-A delivery's row is also its lease: of several replicas one sends it, and what one holds that died is due again when its time is over.
+A delivery's row is also its lease: of several replicas one sends it, and what one holds that died is due again when its time is over, by
+the database's clock (`shared_clock.py`).
 Written by `webhook_events.py`, sent by `webhook_deliverer.py`, read by `webhooks.py`.
 """
 
@@ -8,13 +9,15 @@ from __future__ import annotations
 
 import secrets
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, Literal
 
 from sqlalchemy import (
     CheckConstraint,
+    ColumnElement,
     Double,
     ForeignKey,
     Index,
@@ -32,11 +35,12 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from service.database import Base, Database, UtcDateTime, now
 from service.ids import new_id
+from service.shared_clock import shared_now
 from service.webhook_attempt import Attempt
 from service.webhook_rows import WebhookRow
 
 DeliveryStatus = Literal["pending", "delivered", "failed"]
-HELD_S: Final = 60.0
+HELD: Final = timedelta(seconds=60)
 """Whoever has begun an attempt and said nothing for so long has died; several times what an attempt may take."""
 PING: Final = "ping"
 """Told when somebody asks for it, once, and nothing follows from it."""
@@ -119,49 +123,55 @@ async def announce(session: AsyncSession, tenant: str, event: str, body: str) ->
     # A webhook that is deleted meanwhile is waited for: its delivery would refer to nothing, and undo what is told of.
     query = select(WebhookRow).where(WebhookRow.tenant == tenant, WebhookRow.disabled.is_(None))
     webhooks = await session.scalars(query.with_for_update(read=True, key_share=True))
-    event_id, moment = new_id(), now()
-    session.add_all(_row(webhook.id, event_id, event, body, moment) for webhook in webhooks if webhook.wants(event))
+    event_id, created_at, due_at = new_id(), now(), shared_now(session)
+    session.add_all(_row(webhook.id, event_id, event, body, created_at, due_at) for webhook in webhooks if webhook.wants(event))
 
 
 class Deliveries:
-    """Every other statement about deliveries, each in a transaction of its own. Moments are the caller's, so that tests can choose them."""
+    """Every other statement about deliveries, each in a transaction of its own.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        clock: what is due by, for whoever chooses the time; None: the clock that all replicas share.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], datetime] | None = None) -> None:
         self._sessions, self._read = database.sessions, database.read
+        self._now, self._clock = partial(shared_now, clock=clock), clock or now
 
-    async def claim(self, replica: str, moment: datetime, busy: Collection[str]) -> Claim | None:
+    async def claim(self, replica: str, busy: Collection[str]) -> Claim | None:
         """A delivery that is due and nobody holds, for `replica` to send; not to one of the webhooks that are `busy`."""
         query = select(DeliveryRow.id).join(WebhookRow, WebhookRow.id == DeliveryRow.webhook_id)
-        query = query.where(DeliveryRow.status == "pending", DeliveryRow.due_at <= moment, WebhookRow.disabled.is_(None))
+        query = query.where(DeliveryRow.status == "pending", WebhookRow.disabled.is_(None))
         query = query.where(DeliveryRow.webhook_id.not_in(busy)).order_by(DeliveryRow.due_at)
         async with self._sessions() as session:
-            due = (await session.scalars(query.limit(CANDIDATES))).all()
+            due = (await session.scalars(query.where(DeliveryRow.due_at <= self._now(session)).limit(CANDIDATES))).all()
         for delivery_id in due:
             holder = _holder(replica)
-            take = update(DeliveryRow).where(DeliveryRow.id == delivery_id, DeliveryRow.status == "pending", DeliveryRow.due_at <= moment)
-            take = take.values(held_by=holder, due_at=moment + timedelta(seconds=HELD_S))
+            take = update(DeliveryRow).where(DeliveryRow.id == delivery_id, DeliveryRow.status == "pending")
             async with self._sessions.begin() as session:
+                take = take.where(DeliveryRow.due_at <= self._now(session)).values(held_by=holder, due_at=self._now(session, HELD))
                 row = await session.scalar(take.returning(DeliveryRow))
                 webhook = await session.get(WebhookRow, row.webhook_id) if row is not None else None
             if row is not None and webhook is not None:
-                return _claim(row, webhook, holder, moment)
+                return _claim(row, webhook, holder, self._clock())
         return None
 
-    async def claim_ping(self, replica: str, webhook: WebhookRow, body: str, moment: datetime) -> Claim:
+    async def claim_ping(self, replica: str, webhook: WebhookRow, body: str) -> Claim:
         """A delivery that is to be sent now, by whoever asks; raises IntegrityError when the webhook is gone."""
-        row = _row(webhook.id, new_id(), PING, body, moment)
-        row.held_by, row.due_at = _holder(replica), moment + timedelta(seconds=HELD_S)
+        moment, holder = self._clock(), _holder(replica)
         async with self._sessions.begin() as session:
+            row = _row(webhook.id, new_id(), PING, body, moment, self._now(session, HELD))
+            row.held_by = holder
             session.add(row)
-        return _claim(row, webhook, row.held_by, moment)
+        return _claim(row, webhook, holder, moment)
 
     async def record(
-        self, claim: Claim, attempt: Attempt, status: DeliveryStatus, due_at: datetime, failing_for: timedelta
+        self, claim: Claim, attempt: Attempt, status: DeliveryStatus, wait: timedelta, failing_for: timedelta
     ) -> WebhookRow | None:
         """Write down what came of an attempt: its webhook as it is then, None if it is gone or somebody else holds the delivery by now.
 
         Args:
-            due_at: when it is to be sent again, if it is still `pending`.
+            wait: after which it is to be sent again, if it is still `pending`.
             failing_for: so long after something was given up first, giving up another disables it.
         """
         async with self._sessions.begin() as session:
@@ -169,7 +179,8 @@ class Deliveries:
             lock = {"key_share": True}
             webhook = await session.get(WebhookRow, claim.webhook_id, with_for_update=lock)
             change = update(DeliveryRow).where(DeliveryRow.id == claim.id, DeliveryRow.held_by == claim.holder)
-            change = change.values(status=status, due_at=due_at, held_by=None, tries=claim.tries + 1, attempts=DeliveryRow.attempts + 1)
+            change = change.values(status=status, due_at=self._now(session, wait), held_by=None)
+            change = change.values(tries=claim.tries + 1, attempts=DeliveryRow.attempts + 1)
             n = await session.scalar(change.returning(DeliveryRow.attempts))
             if webhook is None or n is None:
                 return None
@@ -196,11 +207,12 @@ class Deliveries:
                     webhook.disabled = webhook.disabled or "failing"
             return webhook
 
-    async def release(self, replica: str, moment: datetime) -> int:
+    async def release(self, replica: str) -> int:
         """Let somebody else send at once what `replica` holds and will not send any more; how many those were."""
         held = update(DeliveryRow).where(DeliveryRow.held_by.startswith(f"{replica}/", autoescape=True))
         async with self._sessions.begin() as session:
-            return len((await session.scalars(held.values(held_by=None, due_at=moment).returning(DeliveryRow.id))).all())
+            again = held.values(held_by=None, due_at=self._now(session))
+            return len((await session.scalars(again.returning(DeliveryRow.id))).all())
 
     async def get(self, webhook_id: str, delivery_id: str) -> DeliveryRow | None:
         """One delivery of a webhook."""
@@ -226,12 +238,12 @@ class Deliveries:
                 found[attempt.delivery_id].append(attempt)
         return found
 
-    async def replay(self, delivery_id: str, moment: datetime) -> None:
+    async def replay(self, delivery_id: str) -> None:
         """Tell it again, from the first attempt on; what is being sent just now is not sent twice for that."""
-        free = or_(DeliveryRow.held_by.is_(None), DeliveryRow.due_at <= moment)
-        again = update(DeliveryRow).where(DeliveryRow.id == delivery_id, free)
         async with self._sessions.begin() as session:
-            await session.execute(again.values(status="pending", due_at=moment, held_by=None, tries=0))
+            free = or_(DeliveryRow.held_by.is_(None), DeliveryRow.due_at <= self._now(session))
+            again = update(DeliveryRow).where(DeliveryRow.id == delivery_id, free)
+            await session.execute(again.values(status="pending", due_at=self._now(session), held_by=None, tries=0))
 
     async def waiting(self) -> Waiting:
         """What is still to be told, but for what waits until its webhook is enabled again."""
@@ -252,16 +264,16 @@ class Deliveries:
             return len(gone)
 
 
-def _row(webhook_id: str, event_id: str, event: str, body: str, moment: datetime) -> DeliveryRow:
+def _row(webhook_id: str, event_id: str, event: str, body: str, created_at: datetime, due_at: ColumnElement[datetime]) -> DeliveryRow:
     return DeliveryRow(
         id=new_id(),
         webhook_id=webhook_id,
         event_id=event_id,
         event=event,
         body=body,
-        created_at=moment,
+        created_at=created_at,
         status="pending",
-        due_at=moment,
+        due_at=due_at,
         tries=0,
         attempts=0,
     )

@@ -93,10 +93,10 @@ class WebhookRows:
     def __init__(self, database: Database) -> None:
         self._sessions = database.sessions
 
-    async def add(self, row: WebhookRow) -> None:
-        """Insert `row`."""
+    async def add(self, row: WebhookRow, *beside: Base) -> None:
+        """Insert `row` and what stands `beside` it, both or neither."""
         async with self._sessions.begin() as session:
-            session.add(row)
+            session.add_all((row, *beside))
 
     async def get(self, webhook_id: str) -> WebhookRow | None:
         """The webhook with this id."""
@@ -114,14 +114,16 @@ class WebhookRows:
         async with self._sessions() as session:
             return await session.scalar(select(func.count()).where(WebhookRow.tenant == tenant)) or 0
 
-    async def change(self, webhook_id: str, values: Mapping[str, Any]) -> WebhookRow | None:
-        """Give a webhook other values; None if it is gone."""
+    async def change(self, webhook_id: str, values: Mapping[str, Any], *beside: Base) -> WebhookRow | None:
+        """Give a webhook other values, and insert what stands `beside` that, both or neither; None if it is gone."""
         async with self._sessions.begin() as session:
             change = update(WebhookRow).where(WebhookRow.id == webhook_id).values(**values)
-            return await session.scalar(change.returning(WebhookRow))
+            row = await session.scalar(change.returning(WebhookRow))
+            session.add_all(beside if row is not None else ())
+            return row
 
-    async def rotate(self, webhook_id: str, secret: str, overlap: timedelta) -> WebhookRow:
-        """`secret` signs from now on; those before it sign beside it for `overlap` at most.
+    async def rotate(self, webhook_id: str, secret: str, overlap: timedelta, *beside: Base) -> WebhookRow:
+        """`secret` signs from now on; those before it sign for `overlap` at most. Inserts what stands `beside` that, both or neither.
 
         Raises:
             UnknownWebhook: it is gone.
@@ -141,6 +143,7 @@ class WebhookRows:
             change = update(WebhookRow).where(WebhookRow.id == webhook_id, WebhookRow.secrets == row.secrets).values(secrets=told)
             async with self._sessions.begin() as session:
                 changed: WebhookRow | None = await session.scalar(change.returning(WebhookRow))
+                session.add_all(beside if changed is not None else ())
             if changed is not None:
                 return changed
             # Somebody else has rotated it meanwhile, and that secret was told as well.

@@ -10,7 +10,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy.exc import IntegrityError
 
-from service.audit_rows import Action
+from service.audit_rows import Action, audited
 from service.auth import Caller, Known
 from service.cursors import read_cursor, write_cursor
 from service.database import now
@@ -78,8 +78,7 @@ async def create_webhook(given: NewWebhook, response: Response, rooms: Rooms, ca
         secrets=only(secret),
         created_at=now(),
     )
-    await rooms.webhooks.webhooks.add(row)
-    await _audit(rooms, caller, "webhook.created", row.id)
+    await rooms.webhooks.webhooks.add(row, audited(caller.tenant, caller.key_id, "webhook.created", row.id))
     response.headers["Location"] = f"/v1/webhooks/{row.id}"
     return WebhookWithSecret(**dict(webhook_out(row)), secret=secret)
 
@@ -113,10 +112,11 @@ async def change_webhook(row: Existing, change: WebhookChange, rooms: Rooms, cal
         values["events"] = _events(change.events)
     if change.enabled is not None:
         values |= {"disabled": None, "failing_since": None} if change.enabled else {"disabled": "asked"}
-    changed = await rooms.webhooks.webhooks.change(row.id, values) if values else row
+    if not values:
+        return webhook_out(row)
+    changed = await rooms.webhooks.webhooks.change(row.id, values, audited(caller.tenant, caller.key_id, "webhook.changed", row.id))
     if changed is None:
         raise _unknown(row.id)
-    await _audit(rooms, caller, "webhook.changed", row.id)
     return webhook_out(changed)
 
 
@@ -131,8 +131,8 @@ async def delete_webhook(row: Existing, rooms: Rooms, caller: Known) -> None:
 async def rotate_webhook(row: Existing, rooms: Rooms, caller: Known, given: Rotation | None = None) -> WebhookWithSecret:
     """A new secret, which signs from now on. For `overlap_s` those before it sign as well, so that a receiver may change at any moment."""
     secret = new_secret()
-    rotated = await rooms.webhooks.webhooks.rotate(row.id, secret, timedelta(seconds=(given or Rotation()).overlap_s))
-    await _audit(rooms, caller, "webhook.rotated", row.id)
+    overlap, line = timedelta(seconds=(given or Rotation()).overlap_s), audited(caller.tenant, caller.key_id, "webhook.rotated", row.id)
+    rotated = await rooms.webhooks.webhooks.rotate(row.id, secret, overlap, line)
     return WebhookWithSecret(**dict(webhook_out(rotated)), secret=secret)
 
 
@@ -177,7 +177,7 @@ async def get_delivery(delivery: Told, rooms: Rooms) -> DeliveryOut:
 async def replay_delivery(delivery: Told, rooms: Rooms, caller: Known) -> DeliveryOut:
     """Tell it again, delivered or not, with the same `webhook-id`; as often as it takes, once more from the first wait on."""
     await _audit(rooms, caller, "webhook.replayed", delivery.webhook_id)
-    await rooms.webhooks.deliveries.replay(delivery.id, now())
+    await rooms.webhooks.deliveries.replay(delivery.id)
     (shown,) = await _shown([await _found(delivery.webhook_id, delivery.id, rooms)], rooms)
     return shown
 

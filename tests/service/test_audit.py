@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import ip_network
 from pathlib import Path
 
 import httpx
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
-from service.audit_rows import AuditRows
+from service.audit_rows import AuditRow, AuditRows, audited
 from service.connection import database_url
 from service.database import Database
+from service.feed_rows import FeedRows
+from service.ids import new_id
 from service.key_store import KeyStore
 from service.settings import Settings
 from tests.postgres import Cluster
 from tests.service.conftest import Serve, assert_problem, upload
+from tests.service.test_database import row
+from tests.service.test_feed_rows import feed
 from tests.service.test_keys import bearer, made
 
 
@@ -62,6 +69,82 @@ async def test_keys_leave_a_line_each(url: URL) -> None:
     ]
     assert await rows.page("default", before=None, limit=9) == []
     await database.close()
+
+
+@contextmanager
+def no_line_can_be_written() -> Iterator[None]:
+    """The database goes away just before the line of an action is there."""
+
+    def gone(_mapper: object, _connection: object, _row: object) -> None:
+        raise OperationalError("INSERT", None, Exception("the server closed the connection"))
+
+    event.listen(AuditRow, "before_insert", gone)
+    try:
+        yield
+    finally:
+        event.remove(AuditRow, "before_insert", gone)
+
+
+async def test_a_feed_and_its_line_are_there_together_or_not_at_all(url: URL) -> None:
+    database = await Database.open(url)
+    rows, audit, one = FeedRows(database, alone=True), AuditRows(database), feed(name="before")
+    with no_line_can_be_written():
+        with pytest.raises(OperationalError):
+            await rows.add(feed(1), audited("default", None, "feed.created", "x"))
+        assert await rows.count() == 0
+        await rows.add(one)
+        with pytest.raises(OperationalError):
+            await rows.change(one.id, {"name": "after"}, audited("default", None, "feed.changed", one.id))
+    unchanged = await rows.get(one.id)
+    assert unchanged is not None and (unchanged.name, unchanged.version) == ("before", 0)
+    assert await audit.page("default", before=None, limit=9) == []
+    assert await rows.change(new_id(), {"name": "x"}, audited("default", None, "feed.changed", "x")) is None
+    await rows.change(one.id, {"name": "after"}, audited("default", None, "feed.changed", one.id))
+    assert [line.subject for line in await audit.page("default", before=None, limit=9)] == [one.id]
+    await database.close()
+
+
+async def test_an_analysis_goes_with_its_line_and_once(url: URL) -> None:
+    database = await Database.open(url)
+    audit, one = AuditRows(database), row()
+    await database.add(one)
+    with no_line_can_be_written(), pytest.raises(OperationalError):
+        await database.remove(one.id, audited("default", None, "analysis.expired", one.id))
+    assert await database.get(one.id) is not None
+    for _ in range(2):
+        await database.remove(one.id, audited("default", None, "analysis.expired", one.id))
+    assert await database.get(one.id) is None
+    assert [line.action for line in await audit.page("default", before=None, limit=9)] == ["analysis.expired"]
+    await database.close()
+
+
+def test_who_asks_for_a_webhook_again_has_one(serve: Serve, settings: Settings) -> None:
+    with serve(settings.model_copy(update={"camera_networks": (ip_network("127.0.0.0/8"),)})) as client:
+        wanted = {"url": "http://127.0.0.1/"}
+        with no_line_can_be_written():
+            assert_problem(client.post("/v1/webhooks", json=wanted), 503, "database-unavailable")
+        made = client.post("/v1/webhooks", json=wanted).json()
+        (only,) = client.get("/v1/webhooks").json()["items"]
+        assert only["id"] == made["id"]
+        path = made["links"]["self"]
+        with no_line_can_be_written():
+            assert_problem(client.patch(path, json={"enabled": False}), 503, "database-unavailable")
+            assert_problem(client.post(f"{path}/rotate"), 503, "database-unavailable")
+        kept = client.get(path).json()
+        assert kept["enabled"] and kept["previous_secrets_until"] is None
+        assert client.patch(path, json={"enabled": False}).status_code == client.post(f"{path}/rotate").status_code == 200
+        told = [item["action"] for item in client.get("/v1/audit").json()["items"]]
+        assert told == ["webhook.rotated", "webhook.changed", "webhook.created"]
+
+
+def test_a_deletion_is_written_down_before_anything_is_gone(serve: Serve, settings: Settings, clip: Path) -> None:
+    with serve(settings) as client:
+        path = upload(client, clip, wait_s=60).headers["Location"]
+        with no_line_can_be_written():
+            assert_problem(client.delete(path), 503, "database-unavailable")
+        assert client.get(f"{path}/timeline").status_code == 200, "nothing of it is gone"
+        assert client.delete(path).status_code == 204
+        assert [item["action"] for item in client.get("/v1/audit").json()["items"]] == ["analysis.deleted", "analysis.created"]
 
 
 def test_whoever_changes_something_is_written_down(serve: Serve, settings: Settings, clip: Path) -> None:

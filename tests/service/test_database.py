@@ -211,7 +211,7 @@ async def test_what_ended_long_ago_is_found(url: URL) -> None:
     database = await Database.open(url)
     for n in range(3):
         await database.add(row(n, finished_at=datetime(2026, 2, 1, tzinfo=UTC), status="cancelled"))
-    assert await database.ended_before(datetime(2026, 1, 1, tzinfo=UTC), 9) == []
+    assert await database.ended_before(datetime(2026, 1, 1, tzinfo=UTC), 9) == {}
     await database.add(row(9, finished_at=datetime(2025, 1, 1, tzinfo=UTC), status="cancelled"))
     assert len(await database.ended_before(datetime(2026, 1, 1, tzinfo=UTC), 9)) == 1
     assert len(await database.ended_before(datetime(2100, 1, 1, tzinfo=UTC), 2)) == 2

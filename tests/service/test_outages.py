@@ -6,6 +6,8 @@ import resource
 import socket
 import sqlite3
 import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -23,11 +25,16 @@ from service.database import AnalysisRow, Database
 from service.settings import Settings
 from tests.clips import face_clip
 from tests.postgres import Cluster
+from tests.rtsp import rtsp_server
 from tests.service.conftest import Serve, assert_problem, upload
 from tests.service.processes import Serving, serving
 from tests.service.test_analyses import events, until
 from tests.service.test_takeover import QUICK, bookmarks, exactly_judged, told, wait_for
+from tests.service.watching import Watcher
+from tests.support import require
+from tests.web import web_server
 
+AWAY_S = 30.0
 RAW = {"Content-Type": "video/mp4"}
 
 
@@ -90,6 +97,57 @@ def test_while_postgresql_is_gone_everybody_is_told_and_nothing_is_lost(
         assert len(told(service, "analysis_begun")) == 2 and len(told(service, "analysis_succeeded")) == 2
         assert not told(service, "analysis_crashed") and not told(service, "request_crashed")
         assert [item["action"] for item in client.get("/v1/audit").json()["items"]] == ["analysis.created"] * 2
+
+
+@pytest.mark.slow
+def test_half_a_minute_without_postgresql_loses_nothing_and_doubles_nothing(
+    postgres: Cluster, tmp_path: Path, long: Path, clip: Path, model: Model
+) -> None:
+    """A delivery waits for its second attempt, an analysis runs, and a camera is watched: longer than the lease of its feed."""
+    require("rtsp")
+    near = {"camera_networks": '["127.0.0.0/8"]'}
+    with (
+        rtsp_server(clip) as camera,
+        web_server() as web,
+        serving(tmp_path, database_url=postgres.create(), **near, **QUICK) as service,
+    ):
+        client = service.client
+        wanted = ["analysis.cancelled", "analysis.succeeded"]
+        webhook = client.post("/v1/webhooks", json={"url": web.give("/", b"", status=500), "events": wanted}).json()
+        deliveries = webhook["links"]["deliveries"]
+        feed = client.post("/v1/feeds", json={"url": camera.url("/live"), "hz": 4}).headers["Location"]
+        with Watcher(client, feed) as watcher:
+            watcher.until("score")
+            first = upload(client, long).headers["Location"]
+            wait_for(lambda: bookmarks(tmp_path / "data", first) >= 1)
+            client.post(f"{upload(client, clip).headers['Location']}/cancel")
+            (pending,) = wait_for(lambda: [one for one in client.get(deliveries).json()["items"] if one["attempts"]])
+            postgres.stop()
+            try:
+                back = time.monotonic() + AWAY_S
+                web.give("/", b"")
+                before = watcher.events[-1]["id"]
+                while time.monotonic() < back:
+                    told_when_to_ask_again(client.get(first))
+                    assert client.get("/livez").status_code == 200
+                    time.sleep(1)
+                watcher.until("score", lambda event: event["id"] > before + 4 * AWAY_S / 2)
+            finally:
+                postgres.start()
+            wait_for(lambda: client.get("/readyz").status_code == 200)
+            wait_for(lambda: client.get(first).json()["status"] == "succeeded")
+            exactly_judged(client, first, long, model)
+            wait_for(lambda: [one["status"] for one in client.get(deliveries).json()["items"]] == ["delivered"] * 2)
+            last = watcher.events[-1]["id"]
+            watcher.until("score", lambda event: event["id"] > last)
+            assert client.get(feed).json()["live"]["totals"]["sessions"] == 1, "the camera was not left"
+        numbers = [event["id"] for event in watcher.events]
+        assert numbers == sorted(set(numbers)) and not watcher.of("missed"), "no event was lost, none came twice"
+        sent = Counter(post.headers["webhook-id"] for post in web.posted)
+        assert sorted(sent.values()) == [1, 2] and sent[pending["event_id"]] == 2, "once in vain, and once each"
+        assert len(told(service, "analysis_succeeded")) == 1
+        assert not told(service, "analysis_crashed") and not told(service, "request_crashed")
+        assert len(client.get("/v1/analyses").json()["items"]) == 2
 
 
 def test_a_postgresql_that_only_lets_itself_be_read_is_one_that_is_gone(

@@ -27,10 +27,11 @@ from service.feed_rows import FeedRows
 from service.ids import new_id
 from service.problems import problem_of
 from service.settings import Settings
+from service.shared_clock import NO_WAIT
 from service.url_policy import Network, UrlPolicy
 from service.webhook_attempt import ANSWER_CHARS
 from service.webhook_deliverer import FAILING_FOR, JITTER, KEPT, PER_WEBHOOK, WAITS_S, Deliverer
-from service.webhook_deliveries import HELD_S, Deliveries, DeliveryRow, announce
+from service.webhook_deliveries import HELD, Deliveries, DeliveryRow, announce
 from service.webhook_events import alert_changed, analysis_ended, ping
 from service.webhook_rows import WebhookRow, WebhookRows, new_secret, only
 from tests.postgres import Cluster
@@ -80,7 +81,7 @@ def clock() -> Clock:
 
 
 def deliverer(database: Database, clock: Clock, replica: str = "a", networks: tuple[Network, ...] = NEAR) -> Deliverer:
-    return Deliverer(WebhookRows(database), Deliveries(database), UrlPolicy(networks), replica, clock=clock, draw=lambda: 0.5)
+    return Deliverer(WebhookRows(database), Deliveries(database, clock), UrlPolicy(networks), replica, clock=clock, draw=lambda: 0.5)
 
 
 async def registered(database: Database, url: str, **values: object) -> WebhookRow:
@@ -225,7 +226,7 @@ async def test_waits_are_spread(database: Database, web: Web, clock: Clock) -> N
     webhook = await registered(database, web.give("/", b"", status=500))
     await ended(database)
     clock.now = now()
-    it = Deliverer(WebhookRows(database), Deliveries(database), UrlPolicy(NEAR), "a", clock=clock, draw=lambda: 0.0)
+    it = Deliverer(WebhookRows(database), Deliveries(database, clock), UrlPolicy(NEAR), "a", clock=clock, draw=lambda: 0.0)
     await sent(it)
     assert ((await one_of(database, webhook)).due_at - clock.now).total_seconds() == pytest.approx(WAITS_S[0] * (1 - JITTER))
 
@@ -255,18 +256,18 @@ async def test_what_a_dead_replica_held_is_sent_when_its_time_is_over(database: 
     webhook = await registered(database, web.give("/", b""))
     await ended(database)
     clock.now = now()
-    rows = Deliveries(database)
-    dead = await rows.claim("dead", clock.now, [])
+    rows = Deliveries(database, clock)
+    dead = await rows.claim("dead", [])
     assert dead is not None
     other = deliverer(database, clock, "other")
-    clock.now += timedelta(seconds=HELD_S - 1)
+    clock.now += HELD - timedelta(seconds=1)
     await sent(other)
     assert web.posted == []
     clock.now += timedelta(seconds=2)
     await sent(other)
     assert len(web.posted) == 1
     late = webhook_attempt.Attempt(clock.now, 1.0, 500, "", None, 0.0)
-    assert await rows.record(dead, late, "pending", clock.now, FAILING_FOR) is None
+    assert await rows.record(dead, late, "pending", NO_WAIT, FAILING_FOR) is None
     delivery = await one_of(database, webhook)
     assert (delivery.status, delivery.attempts) == ("delivered", 1), "whoever comes back late changes nothing"
 
@@ -275,9 +276,9 @@ async def test_what_a_replica_held_when_it_died_it_sends_at_its_next_start(datab
     await registered(database, web.give("/", b""))
     await ended(database)
     clock.now = now()
-    rows = Deliveries(database)
-    assert await rows.claim("a_b", clock.now, []) is not None
-    assert await rows.release("aXb", clock.now) == 0 and await rows.release("a", clock.now) == 0
+    rows = Deliveries(database, clock)
+    assert await rows.claim("a_b", []) is not None
+    assert await rows.release("aXb") == 0 and await rows.release("a") == 0
     it = deliverer(database, clock, "a_b")
     await it.start()
     while not it.counts["delivered"]:
@@ -456,13 +457,13 @@ async def test_what_is_being_sent_is_not_sent_twice_for_a_replay(database: Datab
     webhook = await registered(database, web.give("/", b""))
     await ended(database)
     clock.now = now()
-    rows = Deliveries(database)
-    claim = await rows.claim("a", clock.now, [])
+    rows = Deliveries(database, clock)
+    claim = await rows.claim("a", [])
     assert claim is not None
-    await rows.replay(claim.id, clock.now)
-    assert await rows.claim("b", clock.now, []) is None
-    await rows.record(claim, webhook_attempt.Attempt(clock.now, 1.0, 200, "", None, 0.0), "delivered", clock.now, FAILING_FOR)
-    await rows.replay(claim.id, clock.now)
+    await rows.replay(claim.id)
+    assert await rows.claim("b", []) is None
+    await rows.record(claim, webhook_attempt.Attempt(clock.now, 1.0, 200, "", None, 0.0), "delivered", NO_WAIT, FAILING_FOR)
+    await rows.replay(claim.id)
     await sent(deliverer(database, clock))
     again = await one_of(database, webhook)
     assert (again.status, again.tries, again.attempts) == ("delivered", 1, 2)
@@ -474,10 +475,11 @@ async def test_what_was_told_long_ago_is_forgotten_and_what_is_to_be_told_is_not
     async with database.sessions.begin() as session:
         for _ in range(2):
             await announce(session, "default", "analysis.failed", "{}")
-    rows, clock = Deliveries(database), Clock()
-    claim = await rows.claim("a", clock.now, [])
+    clock = Clock()
+    rows = Deliveries(database, clock)
+    claim = await rows.claim("a", [])
     assert claim is not None
-    await rows.record(claim, webhook_attempt.Attempt(clock.now, 1.0, 200, "", None, 0.0), "delivered", clock.now, FAILING_FOR)
+    await rows.record(claim, webhook_attempt.Attempt(clock.now, 1.0, 200, "", None, 0.0), "delivered", NO_WAIT, FAILING_FOR)
     later = clock.now + KEPT + timedelta(days=1)
     assert await rows.forget(clock.now - KEPT) == 0
     assert await rows.forget(later) == 1

@@ -163,6 +163,8 @@ def test_what_ended_long_ago_goes(serve: Serve, settings: Settings, clip: Path, 
         wait_for(lambda: client.get(old).status_code == 404)
         wait_for(lambda: not (settings.data_dir / "analyses" / old.rpartition("/")[2]).exists())
         assert client.get(new).json()["status"] == "succeeded"
+        (told,) = client.get("/v1/audit?action=analysis.expired").json()["items"]
+        assert (told["subject"], told["key_id"], told["request_id"]) == (old.rpartition("/")[2], None, None)
 
 
 async def test_one_process_has_one_service(client: httpx.Client, settings: Settings, tmp_path: Path) -> None:

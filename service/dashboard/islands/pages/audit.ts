@@ -104,6 +104,6 @@ function person({ name, key_id: id }: Entry): HTMLElement {
 
 function subject({ action, subject: id }: Entry): HTMLElement {
   const shown = h("code", {}, id);
-  const linked = (action.startsWith("analysis.") && action !== "analysis.deleted") || action.startsWith("review.");
+  const linked = (action.startsWith("analysis.") && action !== "analysis.deleted" && action !== "analysis.expired") || action.startsWith("review.");
   return linked ? h("a", { href: `/analyses/${encodeURIComponent(id)}` }, shown) : shown;
 }
