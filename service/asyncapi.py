@@ -66,7 +66,8 @@ DESCRIPTION: Final = """\
 Live video over one WebSocket: media and commands go in, scores as they come and the verdict at the end come out.
 
 Every event has an `event_seq`, without a hole from 1. After a disconnection connect again and send `start` with `resume`: nothing is lost
-or told twice, and the memory of each face goes on. Media is sent within the credit; the newest `credit` says all.\
+or told twice, and the memory of each face goes on. Only a service that stops takes its sessions with it: `end` has the verdict so far, the
+close code is 1012, and a client begins a new stream. Media is sent within the credit; the newest `credit` says all.\
 """
 
 router = APIRouter()

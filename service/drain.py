@@ -31,7 +31,7 @@ class Drain:
         """Whether the service is about to stop: it is not ready, and begins nothing that lasts."""
 
     def when_leaving(self, goodbye: Callable[[], Awaitable[None]]) -> None:
-        """Have `goodbye` awaited when guests are to go: a WebSocket is closed with 1012 there, with what its client needs to resume."""
+        """Have `goodbye` awaited when guests are to go: a stream hears its verdict so far there, and is closed with 1012 (begin again)."""
         self._goodbyes.append(goodbye)
 
     async def leave(self, hurry: Callable[[], bool]) -> None:

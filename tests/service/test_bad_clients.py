@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import resource
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiohttp
 import httpx
 import pytest
 
 from service.settings import Settings
 from tests.service.conftest import Serve, assert_problem
+from tests.service.processes import serving
+from tests.service.test_keys import made
 from tests.service.test_uploads import head, left_behind
 
 HEAD_S = 0.5
@@ -212,13 +217,13 @@ def test_what_is_no_http_is_refused(closed: Door) -> None:
     assert (status, problem["type"]) == (400, "urn:undercurrent:problem:malformed-request")
 
 
-KINDS = (
-    ("GET /livez HTTP/1.1", b"", 200),
-    ("GET /v1/analyses HTTP/1.1", b"", 200),
-    ("GET /nothing HTTP/1.1", b"", 404),
-    ("POST /v1/analyses HTTP/1.1\r\nContent-Type: video/mp4", b"x", 415),
-    ("POST /v1/analyses HTTP/1.1\r\nContent-Type: application/json", b"{}", 422),
-    ("DELETE /v1/analyses/00000000-0000-7000-8000-000000000000 HTTP/1.1", b"", 404),
+SMALL: tuple[tuple[str, str, dict[str, str], bytes, int], ...] = (
+    ("GET", "/livez", {}, b"", 200),
+    ("GET", "/v1/analyses", {}, b"", 200),
+    ("GET", "/nothing", {}, b"", 404),
+    ("POST", "/v1/analyses", {"Content-Type": "video/mp4"}, b"x", 415),
+    ("POST", "/v1/analyses", {"Content-Type": "application/json"}, b"{}", 422),
+    ("DELETE", "/v1/analyses/00000000-0000-7000-8000-000000000000", {}, b"", 404),
 )
 
 
@@ -229,10 +234,11 @@ async def flood(port: int, requests: int, at_once: int = 64) -> dict[int, int]:
 
     async def ask() -> None:
         for number in turn:
-            line, body, expected = KINDS[number % len(KINDS)]
+            method, path, headers, body, expected = SMALL[number % len(SMALL)]
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            ask = f"{line}\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
-            writer.write(ask.encode() + body)
+            said_too = {"Host": f"127.0.0.1:{port}", "Connection": "close", "Content-Length": str(len(body)), **headers}
+            lines = (f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in said_too.items()), "", "")
+            writer.write("\r\n".join(lines).encode() + body)
             said = await reader.read()
             writer.close()
             await writer.wait_closed()
@@ -254,6 +260,58 @@ def test_a_flood_of_small_requests_is_answered_one_by_one(closed: Door) -> None:
     assert sum(asyncio.run(flood(closed.port, 600)).values()) == 600
     assert resident_bytes() - before < 64 * 1024**2
     assert threading.active_count() <= threads + 2
+
+
+def held_by(process: int) -> tuple[int, int]:
+    """Open files and threads of a process."""
+    threads = re.search(r"^Threads:\s+(\d+)$", Path(f"/proc/{process}/status").read_text(), flags=re.MULTILINE)
+    assert threads is not None
+    return len(list(Path(f"/proc/{process}/fd").iterdir())), int(threads[1])
+
+
+async def kept_alive_flood(base_url: str, requests: int, connections: int, authorizations: tuple[str | None, ...]) -> Counter[int]:
+    """Small requests of all kinds over connections that are kept; asserts each answer, and counts them by status."""
+    statuses: Counter[int] = Counter()
+    turn = iter(range(requests))
+    connector = aiohttp.TCPConnector(limit=connections)
+    async with aiohttp.ClientSession(base_url, connector=connector, timeout=aiohttp.ClientTimeout(total=300)) as session:
+
+        async def ask() -> None:
+            for number in turn:
+                method, path, headers, body, expected = SMALL[number % len(SMALL)]
+                authorization = authorizations[number // len(SMALL) % len(authorizations)]
+                is_stranger = authorization is None and len(authorizations) > 1 and path.startswith("/v1/")
+                given = headers if authorization is None else {**headers, "Authorization": authorization}
+                async with session.request(method, path, data=body, headers=given) as answer:
+                    said = await answer.read()
+                    assert answer.status == (401 if is_stranger else expected), (method, path, answer.status, said)
+                    json.loads(said)
+                    statuses[answer.status] += 1
+
+        await asyncio.gather(*(ask() for _ in range(connections)))
+    return statuses
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("locked", [False, True], ids=["without keys", "with keys and without"])
+async def test_ten_thousand_tiny_requests_are_answered_and_leave_nothing(tmp_path: Path, locked: bool) -> None:
+    authorizations: tuple[str | None, ...] = (None,)
+    more: dict[str, object] = {}
+    if locked:
+        authorizations = (f"Bearer {made(Settings(data_dir=tmp_path / 'data'), 'admin')}", None)
+        more = {"require_keys": True, "keys__per_minute": 1_000_000, "keys__at_once": 1000}
+    with serving(tmp_path, **more) as service:
+        base_url, process = str(service.client.base_url), service.process.pid
+        await kept_alive_flood(base_url, 600, 200, authorizations)  # threads and database connections of a pool stay
+        files, threads = held_by(process)
+        statuses = await kept_alive_flood(base_url, 10_000, 200, authorizations)
+        assert statuses.total() == 10_000 and max(statuses) < 500, statuses
+        until = time.monotonic() + 60
+        while (held := held_by(process))[0] > files + 2 or held[1] > threads + 2:
+            assert time.monotonic() < until, f"files and threads: {held}, before {(files, threads)}"
+            await asyncio.sleep(0.1)
+        assert service.process.poll() is None
+        assert [line for line in service.log if line["level"] in ("error", "critical")] == []
 
 
 def test_of_two_bodies_with_one_key_at_once_one_is_taken(door: Door, clip: Path) -> None:

@@ -23,7 +23,11 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from service.app import SHUTDOWN_GRACE_S
+from service.drain import FAREWELL_S
 from service.settings import Settings
+from service.webhook_deliverer import LEAVING_S
+from service.workflows import ENDING_S
 from tests.service.conftest import Serve, upload
 from tests.service.test_analyses import until
 from tests.support import ROOT
@@ -34,6 +38,13 @@ KUBERNETES_VERSION = "1.31"
 OF_OTHERS = {"TriggerAuthentication", "ScaledObject", "Kustomization"}
 
 Mapping = dict[str, Any]
+
+
+def literal_of_kubernetes(name: str) -> str:
+    """What the ConfigMap of the base gives a setting."""
+    read = yaml.safe_load((KUBERNETES / "base" / "kustomization.yaml").read_text("utf-8"))
+    literals: list[str] = read["configMapGenerator"][0]["literals"]
+    return dict(one.split("=", 1) for one in literals)[name]
 
 
 def settings_named_in(text: str) -> set[str]:
@@ -133,15 +144,30 @@ def test_compose_keeps_to_its_specification() -> None:
 
 
 def test_every_container_is_locked_up_and_only_this_machine_comes_in() -> None:
-    writes_where_it_likes = {"postgres", "bucket"}
+    # By the images' own Dockerfiles; a service that is in neither names its user itself.
+    with_a_user_of_its_own = {"undercurrent", "undercurrent-1", "undercurrent-2", "nginx", "prometheus", "grafana"}
+    root_without_capabilities = {"objects", "mediamtx"}
     for name, service in compose()["services"].items():
-        if name not in writes_where_it_likes:
-            assert service["read_only"] and service["cap_drop"] == ["ALL"], name
-            assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["read_only"] and service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        if name not in with_a_user_of_its_own | root_without_capabilities:
+            assert int(service["user"].partition(":")[0]) > 0, name
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
         tag = service["image"].rpartition(":")[2]
         assert tag != "latest" and "/" not in tag, f"{name}: expected an image with a version, got {service['image']}"
     assert {name for name, service in compose()["services"].items() if service.get("ports")} == {"undercurrent", "nginx", "grafana"}
+
+
+def test_a_container_and_a_pod_have_time_to_leave() -> None:
+    """Everything that a process may take after SIGTERM, one after the other; killed sooner, it would leave work to be taken over."""
+    takes_s = FAREWELL_S + SHUTDOWN_GRACE_S + ENDING_S + LEAVING_S
+    services = compose()["services"]
+    for name in ("undercurrent", "undercurrent-1", "undercurrent-2"):
+        notice_s = Settings(drain_notice_s=float(services[name]["environment"].get("UNDERCURRENT_DRAIN_NOTICE_S", "0"))).drain_notice_s
+        grace = re.fullmatch(r"(\d+)s", services[name]["stop_grace_period"])
+        assert grace is not None and float(grace[1]) > notice_s + takes_s, name
+    pod = manifest("StatefulSet")["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] > float(literal_of_kubernetes("UNDERCURRENT_DRAIN_NOTICE_S")) + takes_s
 
 
 def test_what_compose_mounts_and_waits_for_is_there() -> None:
@@ -186,9 +212,8 @@ def test_what_stands_in_front_is_named_where_it_is_believed() -> None:
     believed = re.search(r"geo \$tls_end_before \{(.*?)\}", (DOCKER / "nginx" / "nginx.conf").read_text("utf-8"), flags=re.DOTALL)
     assert believed is not None
     assert set(re.findall(r"(\S+) +1;", believed[1])) == {"127.0.0.1", "::1", gateway("front")}
-    literals = yaml.safe_load((KUBERNETES / "base" / "kustomization.yaml").read_text("utf-8"))["configMapGenerator"][0]["literals"]
-    given = json.loads(dict(one.split("=", 1) for one in literals)["UNDERCURRENT_TRUSTED_PROXIES"])
-    assert all(network.is_private for network in Settings(trusted_proxies=given).trusted_proxies if str(network) != "100.64.0.0/10")
+    given = Settings(trusted_proxies=json.loads(literal_of_kubernetes("UNDERCURRENT_TRUSTED_PROXIES"))).trusted_proxies
+    assert all(network.is_private for network in given if str(network) != "100.64.0.0/10")
 
 
 def test_the_replicas_have_one_name_everywhere() -> None:
@@ -260,8 +285,7 @@ def test_a_pod_is_locked_up_and_has_time_to_leave() -> None:
         "capabilities": {"drop": ["ALL"]},
     }
     assert {mount["mountPath"] for mount in container["volumeMounts"]} == {"/data", "/tmp"}
-    literals = yaml.safe_load((KUBERNETES / "base" / "kustomization.yaml").read_text("utf-8"))["configMapGenerator"][0]["literals"]
-    notice_s = float(dict(one.split("=", 1) for one in literals)["UNDERCURRENT_DRAIN_NOTICE_S"])
+    notice_s = float(literal_of_kubernetes("UNDERCURRENT_DRAIN_NOTICE_S"))
     ready = container["readinessProbe"]
     assert ready["periodSeconds"] * ready["failureThreshold"] < notice_s < pod["terminationGracePeriodSeconds"] / 2
     assert "replicas" not in manifest("StatefulSet")["spec"], "KEDA's number would be overwritten with each deployment"
