@@ -85,18 +85,21 @@ def _check_facts(manifest: Manifest, contents: Contents) -> None:
 def _check_time(contents: Contents) -> None:
     """Every time is that of its PTS, and of a frame that was looked at."""
     timeline, result = contents.timeline, contents.result
-    if timeline.time_base[0] < 1 or timeline.time_base[1] < 1:
-        raise PackRefused("The time base is none.", expected="two numbers above 0", got=f"{timeline.time_base}")
+    if not all(0 < number < 2**31 for number in timeline.time_base):
+        raise PackRefused("The time base is none.", expected="two numbers above 0, of 32 bits", got=f"{timeline.time_base}"[:200])
     if any(later < earlier for earlier, later in pairwise(timeline.frame_pts)):
         raise PackRefused("The timeline goes backward.", expected="PTS in order", got="others")
-    base, frames = Fraction(*timeline.time_base), frozenset(timeline.frame_pts)
-    for row in timeline.rows:
-        if row.pts not in frames or row.t != float(row.pts * base):
-            raise PackRefused("A score is of no frame.", expected="the PTS of a frame, and its seconds", got=f"pts {row.pts}, t {row.t}")
     moments = [moment for segment in result.segments for moment in (segment.start, segment.end)]
     moments += [moment for track in result.tracks for moment in (track.first, track.last, *(crop.at for crop in track.crops))]
     shares = [share for track in result.tracks if track.ledger is not None for share in track.ledger.shares]
     moments += [moment for share in shares for moment in (share.start, share.end)]
+    # Larger ones cannot be told as a float.
+    if (far := max(map(abs, (*timeline.frame_pts, *(moment.pts for moment in moments))), default=0)) >= 2**63:
+        raise PackRefused("A PTS is none.", expected="a number of 64 bits", got=f"{far}"[:200])
+    base, frames = Fraction(*timeline.time_base), frozenset(timeline.frame_pts)
+    for row in timeline.rows:
+        if row.pts not in frames or row.t != float(row.pts * base):
+            raise PackRefused("A score is of no frame.", expected="the PTS of a frame, and its seconds", got=f"pts {row.pts}, t {row.t}")
     for moment in moments:
         _same("time base", timeline.time_base, moment.time_base)
         _same("seconds of a PTS", float(moment.pts * base), moment.t)

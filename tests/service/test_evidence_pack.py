@@ -9,10 +9,11 @@ import random
 import shutil
 import subprocess
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -213,6 +214,41 @@ def test_two_packs_cannot_be_made_one(evidence: Evidence, files: dict[str, bytes
     other["threshold"], other["rows"][0]["t"] = 0.8, 0.25
     with pytest.raises(PackRefused, match="of no frame"):
         check(signed_pack(evidence, {**files, "timeline.json": canonical(other)}))
+
+
+Json = dict[str, Any]
+Change = Callable[[Json, Json], None]
+
+
+def _far_frame(result: Json, rows: Json) -> None:
+    rows["frame_pts"][-1] = rows["rows"][-1]["pts"] = 10**400
+
+
+def _far_crop(result: Json, rows: Json) -> None:
+    result["tracks"][0]["crops"][0]["at"]["pts"] = -(10**400)
+
+
+def _huge_ticks(result: Json, rows: Json) -> None:
+    rows["time_base"] = [10**400, 1]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"), [(_far_frame, "A PTS is none"), (_far_crop, "A PTS is none"), (_huge_ticks, "The time base is none")]
+)
+def test_times_that_no_float_holds_are_refused(
+    evidence: Evidence, files: dict[str, bytes], tmp_path: Path, change: Change, says: str
+) -> None:
+    result, rows = json.loads(files["result.json"]), json.loads(files["timeline.json"])
+    change(result, rows)
+    pack, key = tmp_path / "pack.zip", tmp_path / "key.pem"
+    pack.write_bytes(signed_pack(evidence, {**files, "result.json": canonical(result), "timeline.json": canonical(rows)}))
+    key.write_text(SIGNER.public.pem)
+    with pytest.raises(PackRefused, match=says):
+        check(pack.read_bytes())
+    done = run("verify", pack, "--key", key, "--json")
+    assert (done.returncode, json.loads(done.stdout)["problem"]["type"]) == (1, "urn:undercurrent:problem:pack-not-valid")
+    done = run("verify", pack, "--key", key)
+    assert done.returncode == 1 and done.stdout.startswith("Not valid.")
 
 
 @pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "a/../b", "C:\\x", "a//b", "a/b/c", "A", "a\0b", ".hidden"])
