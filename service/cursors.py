@@ -8,11 +8,14 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Sequence
+from typing import Final
 from uuid import UUID
 
 from service.problems import BadCursor
 
+_NO_TEXT: Final = re.compile(r"[\0\ud800-\udfff]")
 Key = str | int | float
 """What rows are put in order by."""
 
@@ -57,5 +60,5 @@ def read_place(cursor: str, order: str, kinds: Sequence[type[Key]]) -> list[Key]
 
 
 def _fits(key: Key) -> bool:
-    """Whether both databases can compare a column with it."""
-    return "\0" not in key if isinstance(key, str) else -(2**31) < key < 2**31
+    """Whether both databases can compare a column with it: what JSON can say is more than UTF-8 can, and PostgreSQL takes no NUL."""
+    return _NO_TEXT.search(key) is None if isinstance(key, str) else -(2**31) < key < 2**31

@@ -199,8 +199,9 @@ class Child:
             if not told:
                 raise _NoChild
             self.pid = int(told)
-            # A pid may be somebody else's by the time a signal is sent; a descriptor of the process never is.
+            # A pid may be somebody else's by the time a signal is sent; a descriptor of the process never is, as long as it is open.
             self._process: int | None = None
+            self._signalling = threading.Lock()
             with suppress(ProcessLookupError):
                 self._process = os.pidfd_open(self.pid)
             if self._process is not None:
@@ -210,10 +211,11 @@ class Child:
             self._open = ours.pop_all()
 
     def kill(self) -> None:
-        """End it at once, whatever it does; stopped processes too."""
-        if self._process is not None:
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._process, signal.SIGKILL)
+        """End it at once, whatever it does; stopped processes too. May be called by another thread while this one closes."""
+        with self._signalling:
+            if self._process is not None:
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._process, signal.SIGKILL)
 
     def status(self) -> int | None:
         """Its wait status; killed if it has not died yet, though it left. None if the zygote died too."""
@@ -254,5 +256,6 @@ class Child:
     def close(self) -> None:
         """Kill it and let go of everything."""
         self.kill()
-        self._process = None
+        with self._signalling:
+            self._process = None
         self._open.close()

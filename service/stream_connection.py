@@ -147,8 +147,8 @@ class Connection:
         why: Unauthenticated | None = None
         for end in ends:
             if isinstance(end, WebSocketDisconnect):
-                # Whoever has lost a connection closes it with nothing, or another code: this client is not coming back.
-                if end.code == CloseCode.DONE:
+                # Whoever has lost a connection closes it with nothing, or another code: this client is not coming back, unless it is here.
+                if end.code == CloseCode.DONE and not taken_over.is_set():
                     session.abort("stopped", None)
             elif isinstance(end, Unauthenticated):
                 why = end

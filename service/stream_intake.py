@@ -62,6 +62,8 @@ class Intake:
         """As told last."""
         self._abuse = 0
         self._missing = False
+        self._cut = False
+        """A picture that nobody will see said that something else is filmed from it on."""
         self.told: deque[Told] = deque(maxlen=4 * WINDOW_MEDIA)
         """Of pictures that were taken in and not looked at yet; read by the thread that gets them back decoded."""
         if codec is not None:
@@ -79,6 +81,14 @@ class Intake:
         self._check_kind(header.kind)
         if header.seq != self.next_seq and not (self._missing and header.seq > self.next_seq):
             raise OutOfOrder("Media came out of order.", expected=f"seq {self.next_seq}", got=str(header.seq))
+        dropped = self._take_next(header, payload)
+        # A picture that was dropped does not come again, a chunk does.
+        if header.flags & MediaFlag.LAST and (dropped is None or self._codec is not None):
+            self.feed.end()
+        return dropped
+
+    def _take_next(self, header: MediaHeader, payload: memoryview) -> Dropped | None:
+        self._cut |= bool(header.flags & MediaFlag.DISCONTINUITY)
         if header.seq != self.next_seq:
             # Sent before its client could hear of the drop: no abuse, unless it is beyond the credit as well.
             return self._over_credit(len(payload), abuse=header.seq >= self.allowance.media)
@@ -90,7 +100,8 @@ class Intake:
                 self._pass_over(len(payload))
                 return "no_pts"
             data = picture(self._codec, header.pts_us, payload)
-            self.told.append(Told(header.pts_us, header.capture_epoch_us, bool(header.flags & MediaFlag.DISCONTINUITY)))
+            self.told.append(Told(header.pts_us, header.capture_epoch_us, self._cut))
+            self._cut = False
         self._missing = False
         self._abuse = max(0, self._abuse - 1)
         self.next_seq += 1
@@ -99,8 +110,6 @@ class Intake:
             self.feed.put(data, len(payload))
         else:
             self.taken(0)
-        if header.flags & MediaFlag.LAST:
-            self.feed.end()
         return None
 
     def taken(self, size: int) -> bool:

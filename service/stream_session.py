@@ -279,6 +279,8 @@ class Session:
             self._fail(StreamFault("The stream failed in a way that was not foreseen.", expected="a verdict", got=f"see log, {self.id}"))
         finally:
             watching.cancel()
+            # Whatever ended it: whoever reads may be waiting for media that never comes.
+            self._source.stop()
             await asyncio.to_thread(self._threads.shutdown)
             self._close(verdict)
             # What may still be asked for is in the outbox; pictures, some megabytes of them, are not kept for a client that may come back.

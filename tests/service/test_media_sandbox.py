@@ -499,6 +499,34 @@ def test_closing_from_another_thread_ends_the_iteration(sandbox: MediaSandbox) -
                 pass
 
 
+def test_a_childs_descriptor_is_open_while_a_signal_is_sent_by_it(
+    sandbox: MediaSandbox, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two who close at once, one may be about to kill; a number that was let go of may be another process' by then."""
+    sends, about_to, go_on = signal.pidfd_send_signal, threading.Event(), threading.Event()
+    told: list[str] = []
+
+    def slowly(process: int, number: int) -> None:
+        if not about_to.is_set():
+            about_to.set()
+            assert go_on.wait(60)
+            with contextlib.suppress(OSError):
+                told.extend(Path(f"/proc/self/fdinfo/{process}").read_text().splitlines())
+        sends(process, number)
+
+    with sandbox.read_frames(clip, hz=None) as frames:
+        monkeypatch.setattr(signal, "pidfd_send_signal", slowly)
+        first, second = (threading.Thread(target=frames.close) for _ in range(2))
+        first.start()
+        assert about_to.wait(60)
+        second.start()
+        second.join(1.0)  # it has to wait; one that did not would be through by now
+        go_on.set()
+        first.join()
+        second.join()
+    assert f"Pid:\t{frames.pid}" in told
+
+
 class EndlessVideo:
     """A transport stream that pauses for ever after its first seconds."""
 

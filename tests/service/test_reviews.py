@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from pipelines.verdict import VerdictName
 from service.audit_rows import AuditRows
 from service.connection import database_url
+from service.cursors import write_place
 from service.database import AnalysisRow, Database, now
 from service.ids import new_id
 from service.problems import UnknownAnalysis
@@ -382,3 +383,24 @@ def test_two_people_decide_over_the_wire_and_a_pack_tells_of_it(serve: Serve, cl
         assert client.get(f"{path}/reviews", headers=lead).json()["item"]["outcome"] == "unsure"
         page = client.get(f"{path}/report", headers=lead).text
         assert "&lt;script&gt;alert(1)" in page and "<script>alert(1)" not in page
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_forged_place_in_the_queue_is_refused(serve: Serve, settings: Settings, request: pytest.FixtureRequest, kind: str) -> None:
+    if kind == "postgresql":
+        cluster: Cluster = request.getfixturevalue("postgres")
+        settings = settings.model_copy(update={"database_url": SecretStr(cluster.create())})
+    forged: list[tuple[Sort, list[str | int | float]]] = [
+        ("oldest", ["\ud800"]),
+        ("oldest", ["a\0b"]),
+        ("oldest", ["\udfff" * 9]),
+        ("newest", [0, "\udc80"]),
+        ("newest", [2**63, "a"]),
+        ("severity", [0, float("nan"), "a"]),
+        ("severity", [0, 1.5, "\ud83d"]),
+    ]
+    with serve(settings) as client:
+        for sort, keys in forged:
+            answer = client.get("/v1/reviews/queue", params={"sort": sort, "cursor": write_place(sort, keys)})
+            assert_problem(answer, 422, "bad-cursor")
+        assert client.get("/v1/reviews/queue", params={"cursor": write_place("oldest", ["\U0001f600"])}).status_code == 200

@@ -20,11 +20,13 @@ import httpx
 import numpy as np
 import pytest
 
+from pipelines.live import LiveStream
 from service import streams, websocket
 from service.media_feed import MediaFeed
-from service.media_header import NO_PTS, MediaHeader, MediaKind
+from service.media_header import NO_PTS, MediaFlag, MediaHeader, MediaKind
+from service.picture_container import PictureCodec
 from service.settings import Settings
-from service.stream_intake import ABUSE, MESSAGE_BYTES, WINDOW_MEDIA
+from service.stream_intake import ABUSE, MESSAGE_BYTES, WINDOW_MEDIA, Intake
 from service.stream_wire import SUBPROTOCOL
 from tests import clips
 from tests.service.conftest import Serve, upload
@@ -327,6 +329,35 @@ async def test_what_is_dropped_gives_its_credit_back(quiet: httpx.Client, clip: 
     assert it.of("credit")[-1]["received"]["media"] <= it.seq and it.of("score")
 
 
+async def test_what_a_dropped_picture_says_of_the_stream_is_heard(quiet: httpx.Client, clip: Path) -> None:
+    images, stamps = pictures_of(clip)
+    async with talk(quiet) as it:
+        await it.say("start", mode="frames", codec="jpeg", pace="every")
+        await it.feed(MediaKind.JPEG, images[:24], stamps[:24])
+        await it.media(MediaKind.JPEG, images[24], flags=MediaFlag.DISCONTINUITY)
+        it.sent = it.sent[0] + 1, it.sent[1] + len(images[24])
+        await it.feed(MediaKind.JPEG, images[25:48], stamps[25:48])
+        await it.media(MediaKind.JPEG, images[48], flags=MediaFlag.LAST)
+        end = await it.until("end", within_s=90.0)
+    assert end["reason"] == "source_ended"
+    (gap,) = it.of("gap")
+    assert gap["cause"] == "discontinuity" and stamps[24] < gap["end"]["t"] * 1_000_000 < stamps[29]
+    assert sum(event["n"] for event in it.of("drop") if event["cause"] == "no_pts") == 2
+
+
+def test_the_last_piece_ends_a_feed_beyond_the_credit_too_unless_it_may_come_again(clip: Path) -> None:
+    image = memoryview(pictures_of(clip)[0][0])
+    kinds: list[tuple[PictureCodec | None, MediaKind]] = [("jpeg", MediaKind.JPEG), (None, MediaKind.CHUNK)]
+    for codec, kind in kinds:
+        feed = MediaFeed(lambda size: None)
+        intake = Intake(feed, codec)
+        for n in range(WINDOW_MEDIA):
+            assert intake.take(MediaHeader(kind, n, pts_us=n), image) is None
+        last = MediaHeader(kind, WINDOW_MEDIA, MediaFlag.LAST | MediaFlag.DISCONTINUITY, pts_us=WINDOW_MEDIA)
+        assert intake.take(last, image) == "client_over_credit"
+        assert feed.ended is (codec is not None)
+
+
 async def test_pictures_that_are_damaged_or_too_large(quiet: httpx.Client, clip: Path) -> None:
     images, stamps = pictures_of(clip)
     damaged = [image if i % 6 else image[: len(image) // 3] + bytes(len(image) // 2) for i, image in enumerate(images)]
@@ -446,6 +477,23 @@ async def test_a_fault_of_ours_is_told_as_one(serve: Serve, settings: Settings, 
             error = await refused(it, 1011, "internal-error")
         assert "invariant" not in str(error) and error["retryable"]
         assert client.get("/readyz").json()["streams"] == 0
+    assert left.behind() == set()
+
+
+async def test_a_judge_that_dies_is_told_to_a_client_that_sends_nothing(
+    quiet: httpx.Client, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = Left()
+
+    def dies(self: LiveStream, tell: object) -> None:
+        raise LookupError("an invariant of ours")
+
+    monkeypatch.setattr(LiveStream, "run", dies)
+    async with talk(quiet) as it:
+        await it.say("start", mode="container")
+        await it.media(MediaKind.CHUNK, clip.read_bytes()[:1000])
+        error = await refused(it, 1011, "internal-error")
+    assert "invariant" not in str(error)
     assert left.behind() == set()
 
 

@@ -9,9 +9,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.websockets import WebSocketDisconnect
 
+from service.close_codes import CloseCode
 from service.media_header import MediaKind
 from service.settings import Settings
+from service.stream_connection import Connection
+from service.stream_session import Session
 from tests.clips import face_clip
 from tests.service.conftest import Serve
 from tests.service.processes import serving
@@ -143,6 +147,29 @@ async def test_another_connection_takes_over(client: httpx.Client, chunks: list[
     assert told == list(range(told[0], told[-1] + 1))
     # What came to the first one while the second began is told to both.
     assert set(numbered(one.events)) | set(told) == set(range(1, told[-1] + 1))
+
+
+async def test_a_connection_that_is_closed_as_another_takes_over_ends_nothing(
+    client: httpx.Client, chunks: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The close is read in the very turn of the event loop in which the other comes."""
+
+    async def hear(self: Connection, session: Session, taken_over: asyncio.Event) -> None:
+        await taken_over.wait()
+        raise WebSocketDisconnect(CloseCode.DONE)
+
+    async with talk(client) as one, talk(client) as two:
+        with monkeypatch.context() as same_turn:
+            same_turn.setattr(Connection, "_hear", hear)
+            await one.say("start", mode="container")
+            ready = await one.until("ready")
+        await go_on(two, ready, one.events)
+        assert await one.closed() == 4409
+        await two.feed(MediaKind.CHUNK, chunks)
+        await two.say("stop")
+        assert await two.closed() == 1000
+    (end,) = two.of("end")
+    assert end["totals"]["received"]["media"] == len(chunks) and end["totals"]["looked_at"] > 20
 
 
 @pytest.mark.parametrize("wrong", [{"session_id": "0" * 16}, {"token": "guessed"}, {"token": "gerät"}])
