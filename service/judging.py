@@ -143,6 +143,7 @@ class Sitting:
             return self._segment(keys)
         except AnalysisCancelled:
             log.info("analysis_stopped", analysis=self._id)
+            self._remove_if_deleted()
         except Refusal as error:
             log.warning("analysis_failed", analysis=self._id, problem=error.slug, detail=error.detail)
             self._failed(error, problem_of(error, instance=f"/v1/analyses/{self._id}"))
@@ -209,8 +210,6 @@ class Sitting:
         data = walk.bookmark()
         key = self._patiently(lambda: self._all.storage.write_bookmark(self._id, data))
         if not self._row(lambda: self._all.database.note(self._id, self._replica, further=True)):
-            if self._row(lambda: self._all.database.get(self._id)) is None:
-                self._all.storage.remove(self._id)  # it was deleted before the bookmark was kept
             raise AnalysisCancelled
         outcome = {"key": key, "first": self._first}
         self._first = False
@@ -240,6 +239,15 @@ class Sitting:
         told = problem.model_dump_json()
         if self._row(lambda: self._all.database.move(self._id, "running", "failed", replica=self._replica, problem=told)):
             self.error = error
+
+    def _remove_if_deleted(self) -> None:
+        """Whatever was written here after whoever deleted it had removed all that there was: bookmarks, evidence or a part of it."""
+        if self._row(lambda: self._all.database.get(self._id)) is not None:
+            return
+        try:
+            self._all.storage.remove(self._id)
+        except StoreUnavailable as error:  # whoever removes orphans does it
+            log.warning("evidence_left", analysis=self._id, detail=error.detail)
 
     def _row(self, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return self._patiently(lambda: asyncio.run_coroutine_threadsafe(ask(), self._all.loop).result())
