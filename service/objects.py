@@ -37,6 +37,8 @@ S3_URL: Final = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._
 # A request lasts as long as the slowest reader of two gigabytes; what hangs is noticed by its silence.
 CLIENT: Final[ClientConfig] = {"connect_timeout": "3s", "read_timeout": "30s", "timeout": "12h"}
 RETRY: Final[RetryConfig] = {"max_retries": 3, "retry_timeout": timedelta(seconds=15)}
+TRIES: Final = 10
+"""So often a directory is removed into which somebody writes meanwhile."""
 NO_SPACE: Final = re.compile(r"\(os error (?:27|28|122)\)")
 """EFBIG (`ulimit -f`), ENOSPC, EDQUOT."""
 
@@ -233,9 +235,9 @@ class Objects:
         """
         if self._directory is None:
             self.remove(*self.names(group))
-        elif (directory := self._directory / group).is_dir():
-            # Whoever still works on it may write meanwhile; what is then left, no row knows.
-            shutil.rmtree(directory, ignore_errors=True)
+        else:
+            with _refused(directory := self._directory / group):
+                _remove_tree(directory)
 
     def check(self) -> None:
         """Make sure that the store answers.
@@ -252,6 +254,22 @@ class Objects:
         if self._directory is not None:
             with _refused(self._directory):
                 sync(self._directory, names)
+
+
+def _remove_tree(directory: Path) -> None:
+    """Somebody may remove it too, or still write into it: then once more.
+
+    Raises:
+        OSError: it is there still.
+    """
+    for left in reversed(range(TRIES)):
+        if not directory.is_dir():
+            return
+        try:
+            shutil.rmtree(directory)
+        except OSError as error:
+            if not left or error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
+                raise
 
 
 @contextmanager

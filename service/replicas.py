@@ -122,11 +122,18 @@ class Replicas:
             return
         before = now() - timedelta(days=self._settings.retention_days)
         old = await self._database.ended_before(before, SWEPT_AT_ONCE)
+        swept = 0
         for analysis_id in old:
-            await asyncio.to_thread(self._storage.remove, analysis_id)
+            try:
+                await asyncio.to_thread(self._storage.remove, analysis_id)
+            except StoreUnavailable as error:
+                await asyncio.to_thread(self._storage.check)  # one that cannot be removed keeps no other; a store that is away does
+                log.error("not_swept", analysis=analysis_id, detail=error.detail)
+                continue
             await self._database.remove(analysis_id)
-        if old:
-            log.info("swept", analyses=len(old), days=self._settings.retention_days)
+            swept += 1
+        if swept:
+            log.info("swept", analyses=swept, days=self._settings.retention_days)
 
     async def _hand_over(self, replica: str | None) -> int:
         begun = await asyncio.to_thread(self._workflows.begun_by, replica)

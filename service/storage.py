@@ -30,7 +30,7 @@ from uuid import UUID
 from service.ids import new_id
 from service.objects import ObjectNotFound, Objects
 from service.pack_wire import Config
-from service.problems import DiskFull, UnknownEvidence
+from service.problems import DiskFull, StoreUnavailable, UnknownEvidence
 from service.report import CropImages
 from service.schemas import AnalysisResult, Timeline
 from service.settings import Settings
@@ -133,15 +133,23 @@ class Storage:
             kept: what there was before the rows were read: what came meanwhile may have a row by now.
             known: what has a row.
 
+        Returns what is gone.
+
         Raises:
-            StoreUnavailable: some of it may be there still.
+            StoreUnavailable: the store is away.
         """
         unknown = sorted(set(kept) - set(known))
         orphans = [f"analyses/{name}" for name in unknown if self._objects.is_own or _is_old(name)]
         orphans += [f"uploads/{name}" for name in self._objects.groups("uploads") if _is_old(name)]
+        removed = []
         for name in orphans:
-            self._objects.remove_group(name)
-        return orphans
+            try:
+                self._objects.remove_group(name)
+            except StoreUnavailable:
+                self.check()  # one that cannot be removed, which is logged, keeps no other; a store that is away does
+            else:
+                removed.append(name)
+        return removed
 
     # -- media ------------------------------------------------------------------------------------------------
 
