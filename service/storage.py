@@ -38,7 +38,7 @@ from service.timeline_columns import columns_of
 
 Layer = Literal["face", "boundary"]
 ORPHAN_S: Final = 86_400.0
-"""Another replica may be storing what has no row yet, for no longer than this."""
+"""Somebody may be storing what has no row yet, for no longer than this."""
 TIMELINE: Final = "timeline.json"
 COLUMNS: Final = "columns-1.safetensors"
 """The number is the format's: a replica that knows another one makes its own from the JSON."""
@@ -126,12 +126,13 @@ class Storage:
         """
         return self._objects.groups("analyses")
 
-    def remove_orphans(self, kept: Iterable[str], known: Iterable[str]) -> list[str]:
+    def remove_orphans(self, kept: Iterable[str], known: Iterable[str], *, only_old: bool = False) -> list[str]:
         """Remove whatever no row knows (a process died between an upload's first byte and its row), and uploads that nobody claimed.
 
         Args:
             kept: what there was before the rows were read: what came meanwhile may have a row by now.
             known: what has a row.
+            only_old: this process may be storing what has no row yet; as others may always, where they share the store.
 
         Returns what is gone.
 
@@ -139,7 +140,7 @@ class Storage:
             StoreUnavailable: the store is away.
         """
         unknown = sorted(set(kept) - set(known))
-        orphans = [f"analyses/{name}" for name in unknown if self._objects.is_own or _is_old(name)]
+        orphans = [f"analyses/{name}" for name in unknown if (self._objects.is_own and not only_old) or _is_old(name)]
         orphans += [f"uploads/{name}" for name in self._objects.groups("uploads") if _is_old(name)]
         removed = []
         for name in orphans:
