@@ -8,7 +8,7 @@ analyses/<id>/evidence/<track>-<k>.jpg      evidence crop, and <track>-<k>.png i
 analyses/<id>/evidence/config.json           Config, what it was judged with
 analyses/<id>/evidence/result.json          AnalysisResult, written last
 analyses/<id>/rendition/<sha256>.mp4        the same pictures at the same times for browsers (`renditions.py`), made when it is wanted
-uploads/<id>/media                          what a client put into the bucket itself (`direct_uploads.py`)
+uploads/<tenant>/<id>/media                 what a client put into the bucket itself (`direct_uploads.py`); a digest of whose it is
 
 All of it lies in the data directory, or in a bucket (`UNDERCURRENT_STORE_URL`), where several replicas share it.
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import shutil
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
@@ -141,7 +142,7 @@ class Storage:
         """
         unknown = sorted(set(kept) - set(known))
         orphans = [f"analyses/{name}" for name in unknown if (self._objects.is_own and not only_old) or _is_old(name)]
-        orphans += [f"uploads/{name}" for name in self._objects.groups("uploads") if _is_old(name)]
+        orphans += [f"uploads/{name}" for name in self._uploads() if _is_old(name.rpartition("/")[2])]
         removed = []
         for name in orphans:
             try:
@@ -151,6 +152,11 @@ class Storage:
             else:
                 removed.append(name)
         return removed
+
+    def _uploads(self) -> list[str]:
+        tenants = self._objects.groups("uploads")
+        # Until tenants had places of their own, uploads lay where those are now.
+        return tenants + [f"{tenant}/{name}" for tenant in tenants for name in self._objects.groups(f"uploads/{tenant}")]
 
     # -- media ------------------------------------------------------------------------------------------------
 
@@ -256,37 +262,38 @@ class Storage:
 
     # -- media that a client put there itself -----------------------------------------------------------------
 
-    def presigned_put(self, upload_id: str, seconds: float) -> str | None:
+    def presigned_put(self, tenant: str, upload_id: str, seconds: float) -> str | None:
         """A URL that takes the bytes of an upload for that long; None where media is kept in a directory.
 
         Raises:
             StoreUnavailable: the store cannot be asked now.
         """
-        return self._objects.presigned_put(_upload(upload_id), seconds)
+        return self._objects.presigned_put(_upload(tenant, upload_id), seconds)
 
-    def upload_size(self, upload_id: str) -> int | None:
-        """The bytes that came; None if none did, or they were claimed or thrown away.
+    def upload_size(self, tenant: str, upload_id: str) -> int | None:
+        """The bytes that came; None if none did, they are another tenant's, or were claimed or thrown away.
 
         Raises:
             StoreUnavailable: nobody knows now.
         """
-        return self._objects.names(f"uploads/{upload_id}").get(_upload(upload_id))
+        name = _upload(tenant, upload_id)
+        return self._objects.names(name.rpartition("/")[0]).get(name)
 
-    async def claim_upload(self, upload_id: str, analysis_id: str) -> None:
+    async def claim_upload(self, tenant: str, upload_id: str, analysis_id: str) -> None:
         """Make the media of an upload that of an analysis, so that whoever still has the URL cannot change it.
 
         Raises:
             ObjectNotFound, StoreUnavailable: there is none, or not now.
         """
-        await self._objects.copy(_upload(upload_id), _media(analysis_id))
+        await self._objects.copy(_upload(tenant, upload_id), _media(analysis_id))
 
-    def remove_upload(self, upload_id: str) -> None:
+    def remove_upload(self, tenant: str, upload_id: str) -> None:
         """Remove an upload; nothing happens when it is gone already.
 
         Raises:
             StoreUnavailable: it may be there still.
         """
-        self._objects.remove_group(f"uploads/{upload_id}")
+        self._objects.remove_group(_upload(tenant, upload_id).rpartition("/")[0])
 
     # -- bookmarks ---------------------------------------------------------------------------------------------
 
@@ -427,8 +434,8 @@ def _rendition(analysis_id: str, sha256: str) -> str:
     return f"analyses/{analysis_id}/rendition/{sha256}.mp4"
 
 
-def _upload(upload_id: str) -> str:
-    return f"uploads/{upload_id}/media"
+def _upload(tenant: str, upload_id: str) -> str:
+    return f"uploads/{hashlib.sha256(tenant.encode()).hexdigest()[:16]}/{upload_id}/media"
 
 
 def _bookmark(analysis_id: str, key: str) -> str:
