@@ -44,7 +44,7 @@ async def _admit(
     analysis_id, tenant = new_id(), caller.tenant
     kept = False
     try:
-        async with arrive(request, elsewhere, analysis_id, rooms, wish) as arrived:
+        async with arrive(request, elsewhere, tenant, analysis_id, rooms, wish) as arrived:
             if earlier := await _earlier(arrived.request_sha256, rooms, caller, wish):
                 return earlier
             if wish.dedupe and (same := await _finished(tenant, arrived.sha256, rooms)):
@@ -83,7 +83,7 @@ async def _admit(
         if not kept:
             await _forget(analysis_id, rooms)
     if isinstance(elsewhere, FromUpload):
-        await _consume(str(elsewhere.upload), rooms)
+        await _consume(tenant, str(elsewhere.upload), rooms)
     log.info("analysis_queued", analysis=row.id, size_bytes=row.size_bytes, sha256=row.sha256, source_url=row.source_url)
     await rooms.jobs.submit(row)
     return row
@@ -135,9 +135,9 @@ async def _forget(analysis_id: str, rooms: ServiceRooms) -> None:
         log.warning("media_left_behind", analysis=analysis_id)
 
 
-async def _consume(upload_id: str, rooms: ServiceRooms) -> None:
+async def _consume(tenant: str, upload_id: str, rooms: ServiceRooms) -> None:
     try:
-        await asyncio.to_thread(rooms.storage.remove_upload, upload_id)
+        await asyncio.to_thread(rooms.storage.remove_upload, tenant, upload_id)
     except StoreUnavailable:
         log.warning("upload_left_behind", upload=upload_id)
 

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
+import structlog
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
@@ -23,6 +24,7 @@ from service.key_watch import until_key_ends
 from service.problems import (
     AlreadyEnded,
     NotStopped,
+    StoreUnavailable,
     documented,
 )
 from service.rooms import Existing, Rooms, ServiceRooms
@@ -31,6 +33,7 @@ from service.schemas import AnalysisOut, AnalysisPage, AnalysisStatus, FromUploa
 STOP_TIMEOUT_S = 10.0
 """An analysis stops within one frame; the slowest frame allowed takes a few seconds on a slow core."""
 
+log = structlog.get_logger()
 router = APIRouter(prefix="/v1/analyses", tags=["analyses"])
 
 MEDIA_BODY: dict[str, Any] = {
@@ -201,6 +204,11 @@ async def delete_analysis(row: Existing, rooms: Rooms, caller: Known) -> None:
     await asyncio.to_thread(rooms.storage.remove, row.id)
     rooms.timelines.drop(row.id)
     await rooms.database.remove(row.id)
+    # Whoever judged it may have written evidence since, and have found the row still there. From now on nobody does.
+    try:
+        await asyncio.to_thread(rooms.storage.remove, row.id)
+    except StoreUnavailable as error:  # whoever removes orphans does it
+        log.warning("evidence_left", analysis=row.id, detail=error.detail)
 
 
 async def shown(row: AnalysisRow, rooms: ServiceRooms, *, with_result: bool = True) -> AnalysisOut:

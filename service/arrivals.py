@@ -75,12 +75,12 @@ def digest_of_wish(elsewhere: FromUrl | FromUpload) -> str:
 
 @asynccontextmanager
 async def arrive(
-    request: Request, elsewhere: FromUrl | FromUpload | None, analysis_id: str, rooms: ServiceRooms, wish: Wish
+    request: Request, elsewhere: FromUrl | FromUpload | None, tenant: str, analysis_id: str, rooms: ServiceRooms, wish: Wish
 ) -> AsyncIterator[Arrived]:
     """Bring the media of a new analysis into the store, from wherever it is; inside the context it is a file of this machine, too.
 
     Raises:
-        Refusal: what `open_body`, `open_url` and `store_media` refuse; UnknownUpload for an upload that nobody sent.
+        Refusal: what `open_body`, `open_url` and `store_media` refuse; UnknownUpload for an upload that nobody of `tenant` sent.
     """
     storage, settings = rooms.storage, rooms.settings
     if elsewhere is None:
@@ -109,20 +109,20 @@ async def arrive(
                 content_type=remote.content_type,
             )
         return
-    async with _claimed(str(elsewhere.upload), analysis_id, rooms) as file:
+    async with _claimed(tenant, str(elsewhere.upload), analysis_id, rooms) as file:
         sha256 = await asyncio.to_thread(digest_of, file)
         yield Arrived(file, file.stat().st_size, sha256, request_sha256, filename, external_id)
 
 
 @asynccontextmanager
-async def _claimed(upload_id: str, analysis_id: str, rooms: ServiceRooms) -> AsyncIterator[Path]:
+async def _claimed(tenant: str, upload_id: str, analysis_id: str, rooms: ServiceRooms) -> AsyncIterator[Path]:
     """What a client put into the store itself, as media of the analysis and as a file of this machine."""
-    size = await asyncio.to_thread(rooms.storage.upload_size, upload_id)
+    size = await asyncio.to_thread(rooms.storage.upload_size, tenant, upload_id)
     try:
         if size is None:
             raise ObjectNotFound("Nothing came.", expected="bytes", got="none")
         check_announced(size, rooms.storage, rooms.settings)
-        await rooms.storage.claim_upload(upload_id, analysis_id)
+        await rooms.storage.claim_upload(tenant, upload_id, analysis_id)
     except ObjectNotFound as error:
         raise UnknownUpload(
             f"Nothing was sent to the upload {upload_id}.",

@@ -9,6 +9,7 @@ from typing import Final, Literal
 from fastapi import APIRouter, Response
 from pydantic import Field
 
+from service.auth import Known
 from service.database import now
 from service.ids import new_id
 from service.problems import NoDirectUploads, documented
@@ -31,15 +32,15 @@ class UploadOut(Wire):
 
 
 @router.post("", status_code=201, responses=documented(409, 503))
-async def create_upload(response: Response, rooms: Rooms) -> UploadOut:
+async def create_upload(response: Response, rooms: Rooms, caller: Known) -> UploadOut:
     """Get a URL that takes media straight into the store, where the service keeps its media in one.
 
-    Send the bytes there, as often as it takes, and then `{"upload": id}` to `POST /v1/analyses`. What nobody has analysed is removed when
-    it is a day old.
+    Send the bytes there, as often as it takes, and then `{"upload": id}` to `POST /v1/analyses`, with any key of the same tenant. What
+    nobody has analysed is removed when it is a day old.
     """
     upload_id = new_id()
     expires_at = now() + timedelta(seconds=URL_S)
-    url = await asyncio.to_thread(rooms.storage.presigned_put, upload_id, URL_S)
+    url = await asyncio.to_thread(rooms.storage.presigned_put, caller.tenant, upload_id, URL_S)
     if url is None:
         raise NoDirectUploads(
             "Media is kept in a directory of this service; send it to POST /v1/analyses.",

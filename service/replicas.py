@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from functools import partial
 from time import monotonic
 from typing import Final
 
@@ -29,6 +30,8 @@ SWEEP_S: Final = 10.0
 FORGET_S: Final = 3600.0
 """How long after its end a workflow is known; the rows know for ever."""
 SWEPT_AT_ONCE: Final = 100
+ORPHANS_S: Final = 3600.0
+"""How often it is looked for what no row knows: it costs the names of everything that is kept."""
 
 log = structlog.get_logger()
 
@@ -60,26 +63,28 @@ class Replicas:
         self._sign: datetime | None = None
         self._watch = Watch(settings.replica_lost_s)
         self._clock = SteadyClock()
+        self._orphans_due_s = monotonic() + ORPHANS_S
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Say that it lives, and take up what it left when it ended last: alone, all that there is."""
         self._sign = await self._database.beat(self._name, None)
         await self._hand_over(None if self._alone else self._name)
-        orphans = await self._remove_orphans()
+        try:
+            orphans = await self._remove_orphans()
+        except StoreUnavailable as error:  # what waits can be done when the store is back; until then nobody is told that this is ready
+            log.warning("orphans_left", detail=error.detail)
+            orphans = []
         enqueued = await self._enqueue_missing()
         if enqueued or orphans:
             log.info("recovered", enqueued=enqueued, orphans=orphans)
         every = ((self._settings.replica_lost_s / BEATS, self._beat), (SWEEP_S, self._sweep))
         self._tasks = [asyncio.create_task(self._repeat(each_s, do), name=do.__name__) for each_s, do in every]
 
-    async def _remove_orphans(self) -> list[str]:
-        try:
-            kept = await asyncio.to_thread(self._storage.kept)
-            return await asyncio.to_thread(self._storage.remove_orphans, kept, await self._database.ids())
-        except StoreUnavailable as error:  # what waits can be done when the store is back; until then nobody is told that this is ready
-            log.warning("orphans_left", detail=error.detail)
-            return []
+    async def _remove_orphans(self, *, only_old: bool = False) -> list[str]:
+        kept = await asyncio.to_thread(self._storage.kept)
+        known = await self._database.ids()
+        return await asyncio.to_thread(partial(self._storage.remove_orphans, kept, known, only_old=only_old))
 
     async def leave(self) -> None:
         """Hand over what is under way and was stopped; nothing of it is left."""
@@ -120,9 +125,17 @@ class Replicas:
         if min(await self._database.replicas(), default=self._name) != self._name:
             return
         await asyncio.to_thread(self._workflows.forget_ended, FORGET_S)
-        if self._settings.retention_days is None or not self._clock.is_steady:
+        if not self._clock.is_steady:
             return
-        before = now() - timedelta(days=self._settings.retention_days)
+        if self._settings.retention_days is not None:
+            await self._remove_ended(self._settings.retention_days)
+        if monotonic() >= self._orphans_due_s:
+            self._orphans_due_s = monotonic() + ORPHANS_S
+            if orphans := await self._remove_orphans(only_old=True):
+                log.info("orphans_removed", orphans=orphans)
+
+    async def _remove_ended(self, days: float) -> None:
+        before = now() - timedelta(days=days)
         old = await self._database.ended_before(before, SWEPT_AT_ONCE)
         swept = 0
         for analysis_id, tenant in old.items():
@@ -135,7 +148,7 @@ class Replicas:
             await self._database.remove(analysis_id, audited(tenant, None, "analysis.expired", analysis_id))
             swept += 1
         if swept:
-            log.info("swept", analyses=swept, days=self._settings.retention_days)
+            log.info("swept", analyses=swept, days=days)
 
     async def _hand_over(self, replica: str | None) -> int:
         begun = await asyncio.to_thread(self._workflows.begun_by, replica)

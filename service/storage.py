@@ -8,7 +8,7 @@ analyses/<id>/evidence/<track>-<k>.jpg      evidence crop, and <track>-<k>.png i
 analyses/<id>/evidence/config.json           Config, what it was judged with
 analyses/<id>/evidence/result.json          AnalysisResult, written last
 analyses/<id>/rendition/<sha256>.mp4        the same pictures at the same times for browsers (`renditions.py`), made when it is wanted
-uploads/<id>/media                          what a client put into the bucket itself (`direct_uploads.py`)
+uploads/<tenant>/<id>/media                 what a client put into the bucket itself (`direct_uploads.py`); a digest of whose it is
 
 All of it lies in the data directory, or in a bucket (`UNDERCURRENT_STORE_URL`), where several replicas share it.
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import shutil
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
@@ -38,7 +39,7 @@ from service.timeline_columns import columns_of
 
 Layer = Literal["face", "boundary"]
 ORPHAN_S: Final = 86_400.0
-"""Another replica may be storing what has no row yet, for no longer than this."""
+"""Somebody may be storing what has no row yet, for no longer than this."""
 TIMELINE: Final = "timeline.json"
 COLUMNS: Final = "columns-1.safetensors"
 """The number is the format's: a replica that knows another one makes its own from the JSON."""
@@ -126,12 +127,13 @@ class Storage:
         """
         return self._objects.groups("analyses")
 
-    def remove_orphans(self, kept: Iterable[str], known: Iterable[str]) -> list[str]:
+    def remove_orphans(self, kept: Iterable[str], known: Iterable[str], *, only_old: bool = False) -> list[str]:
         """Remove whatever no row knows (a process died between an upload's first byte and its row), and uploads that nobody claimed.
 
         Args:
             kept: what there was before the rows were read: what came meanwhile may have a row by now.
             known: what has a row.
+            only_old: this process may be storing what has no row yet; as others may always, where they share the store.
 
         Returns what is gone.
 
@@ -139,8 +141,8 @@ class Storage:
             StoreUnavailable: the store is away.
         """
         unknown = sorted(set(kept) - set(known))
-        orphans = [f"analyses/{name}" for name in unknown if self._objects.is_own or _is_old(name)]
-        orphans += [f"uploads/{name}" for name in self._objects.groups("uploads") if _is_old(name)]
+        orphans = [f"analyses/{name}" for name in unknown if (self._objects.is_own and not only_old) or _is_old(name)]
+        orphans += [f"uploads/{name}" for name in self._uploads() if _is_old(name.rpartition("/")[2])]
         removed = []
         for name in orphans:
             try:
@@ -150,6 +152,11 @@ class Storage:
             else:
                 removed.append(name)
         return removed
+
+    def _uploads(self) -> list[str]:
+        tenants = self._objects.groups("uploads")
+        # Until tenants had places of their own, uploads lay where those are now.
+        return tenants + [f"{tenant}/{name}" for tenant in tenants for name in self._objects.groups(f"uploads/{tenant}")]
 
     # -- media ------------------------------------------------------------------------------------------------
 
@@ -255,37 +262,38 @@ class Storage:
 
     # -- media that a client put there itself -----------------------------------------------------------------
 
-    def presigned_put(self, upload_id: str, seconds: float) -> str | None:
+    def presigned_put(self, tenant: str, upload_id: str, seconds: float) -> str | None:
         """A URL that takes the bytes of an upload for that long; None where media is kept in a directory.
 
         Raises:
             StoreUnavailable: the store cannot be asked now.
         """
-        return self._objects.presigned_put(_upload(upload_id), seconds)
+        return self._objects.presigned_put(_upload(tenant, upload_id), seconds)
 
-    def upload_size(self, upload_id: str) -> int | None:
-        """The bytes that came; None if none did, or they were claimed or thrown away.
+    def upload_size(self, tenant: str, upload_id: str) -> int | None:
+        """The bytes that came; None if none did, they are another tenant's, or were claimed or thrown away.
 
         Raises:
             StoreUnavailable: nobody knows now.
         """
-        return self._objects.names(f"uploads/{upload_id}").get(_upload(upload_id))
+        name = _upload(tenant, upload_id)
+        return self._objects.names(name.rpartition("/")[0]).get(name)
 
-    async def claim_upload(self, upload_id: str, analysis_id: str) -> None:
+    async def claim_upload(self, tenant: str, upload_id: str, analysis_id: str) -> None:
         """Make the media of an upload that of an analysis, so that whoever still has the URL cannot change it.
 
         Raises:
             ObjectNotFound, StoreUnavailable: there is none, or not now.
         """
-        await self._objects.copy(_upload(upload_id), _media(analysis_id))
+        await self._objects.copy(_upload(tenant, upload_id), _media(analysis_id))
 
-    def remove_upload(self, upload_id: str) -> None:
+    def remove_upload(self, tenant: str, upload_id: str) -> None:
         """Remove an upload; nothing happens when it is gone already.
 
         Raises:
             StoreUnavailable: it may be there still.
         """
-        self._objects.remove_group(f"uploads/{upload_id}")
+        self._objects.remove_group(_upload(tenant, upload_id).rpartition("/")[0])
 
     # -- bookmarks ---------------------------------------------------------------------------------------------
 
@@ -426,8 +434,8 @@ def _rendition(analysis_id: str, sha256: str) -> str:
     return f"analyses/{analysis_id}/rendition/{sha256}.mp4"
 
 
-def _upload(upload_id: str) -> str:
-    return f"uploads/{upload_id}/media"
+def _upload(tenant: str, upload_id: str) -> str:
+    return f"uploads/{hashlib.sha256(tenant.encode()).hexdigest()[:16]}/{upload_id}/media"
 
 
 def _bookmark(analysis_id: str, key: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -14,7 +15,11 @@ from service.settings import Settings
 from tests.s3 import S3
 from tests.service.conftest import Serve, assert_problem
 from tests.service.test_analyses import until
+from tests.service.test_keys import bearer, made
 from tests.service.test_storage import in_bucket
+
+DEFAULT = hashlib.sha256(b"default").hexdigest()[:16]
+"""Where the uploads of whoever has no other tenant are."""
 
 
 @pytest.fixture
@@ -39,7 +44,7 @@ def analyse(client: httpx.Client, upload: str, key: str | None = None) -> httpx.
 
 def test_what_was_put_there_is_judged_and_claimed(client: httpx.Client, s3: S3, clip: Path) -> None:
     upload = put(client, clip.read_bytes())
-    assert s3.names() == [f"some/prefix/uploads/{upload}/media"]
+    assert s3.names() == [f"some/prefix/uploads/{DEFAULT}/{upload}/media"]
     answer = analyse(client, upload, "k")
     assert (answer.status_code, answer.json()["filename"]) == (202, "b.mp4"), answer.text
     assert until(client, answer.headers["Location"], "succeeded", "failed")["status"] == "succeeded"
@@ -61,6 +66,22 @@ def test_an_upload_may_be_repeated_until_it_is_claimed(client: httpx.Client, cli
     assert client.get(claimed.json()["links"]["media"]).content == clip.read_bytes()
 
 
+def test_another_tenant_finds_nothing(serve: Serve, settings: Settings, s3: S3, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not with the right id either; and it is still there for its own, with any key of theirs."""
+    locked = in_bucket(s3, settings, monkeypatch).model_copy(update={"require_keys": True})
+    first, second, other = (
+        bearer(made(locked, "analyses:write", "analyses:read", tenant=tenant)) for tenant in ("films", "films", "elsewhere")
+    )
+    with serve(locked) as client:
+        client.headers.update(first)
+        upload = put(client, clip.read_bytes())
+        client.headers.update(other)
+        assert_problem(analyse(client, upload), 404, "upload-not-found")
+        assert client.get("/v1/analyses").json()["items"] == []
+        client.headers.update(second)
+        assert analyse(client, upload).status_code == 202
+
+
 def test_what_cannot_be_judged_leaves_no_analysis(client: httpx.Client, s3: S3, clip: Path) -> None:
     assert_problem(analyse(client, put(client, clip.read_bytes() + b"x")), 413, "upload-too-large")
     assert_problem(analyse(client, put(client, b"no video" * 99)), 415, "unsupported-media")
@@ -75,7 +96,7 @@ def test_the_url_leads_to_where_clients_reach_the_store(serve: Serve, settings: 
     with serve(outside) as client:
         made = client.post("/v1/uploads").json()
     url = urlsplit(made["url"])
-    assert f"{url.scheme}://{url.netloc}{url.path}" == f"https://media.example.org/media/some/prefix/uploads/{made['id']}/media"
+    assert f"{url.scheme}://{url.netloc}{url.path}" == f"https://media.example.org/media/some/prefix/uploads/{DEFAULT}/{made['id']}/media"
     said = parse_qs(url.query)
     assert said["X-Amz-Expires"] == ["3600"] and "not-a-secret" not in made["url"]
 

@@ -151,6 +151,23 @@ async def test_of_what_replicas_share_only_old_orphans_are_removed(s3: S3, setti
     assert s3.names() == sorted(f"some/prefix/analyses/{name}/media" for name in (known, new, "not-ours"))
 
 
+async def test_uploads_that_nobody_claimed_go_when_they_are_old(s3: S3, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of every tenant, and those that lie where they were kept before tenants had places of their own."""
+    storage = Storage.open(in_bucket(s3, settings, monkeypatch))
+    old, new = new_id(10 * DAY_NS), new_id()
+    for tenant in ("films", "pages"):
+        for name in (old, new):
+            httpx.put(storage.presigned_put(tenant, name, 60) or "", content=b"media").raise_for_status()
+    before = Objects.at_url("s3://media/some/prefix")
+    before.put(f"uploads/{old}/media", b"media")
+    assert len(storage.remove_orphans((), ())) == 3
+    left = s3.names()
+    assert len(left) == 2 and all(name.endswith(f"/{new}/media") for name in left)
+    assert [storage.upload_size(tenant, new) for tenant in ("films", "pages", "other")] == [5, 5, None]
+    storage.remove_upload("films", new)
+    assert [storage.upload_size(tenant, new) for tenant in ("films", "pages")] == [None, 5]
+
+
 async def test_media_is_kept_under_names_of_ours(storage: Storage, settings: Settings) -> None:
     for name in ("..", "../other"):
         with pytest.raises(ValueError, match=r"Could not parse path|illegal"):
