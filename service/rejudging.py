@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +30,7 @@ def judge_again(contents: Contents, media: Path, model: Model) -> str:
     if model.info.weights_sha256 != config.model.weights_sha256:
         expected, got = f"weights {config.model.weights_sha256}", model.info.weights_sha256
         raise PackRefused("It was judged with other weights than these (--weights).", expected=expected, got=got)
-    limits = Limits(**{name: type(getattr(Limits(), name))(value) for name, value in config.limits.items()})
+    limits = _limits(config.limits)
     try:
         thresholds = model.calibrator.thresholds_at(config.threshold, config.target_fpr) if config.threshold_version else None
     except ValueError as error:
@@ -46,6 +47,16 @@ def judge_again(contents: Contents, media: Path, model: Model) -> str:
     if report.verdict.verdict != contents.result.verdict:
         raise PackRefused("Judging again gives another verdict.", expected=contents.result.verdict, got=report.verdict.verdict)
     return "the same to the last bit" if same else f"the same within {apart:.3g}, on another machine"
+
+
+def _limits(named: dict[str, float]) -> Limits:
+    ours = asdict(Limits())
+    if unknown := sorted(set(named) - set(ours)):
+        raise PackRefused("It has limits that this version does not know.", expected=", ".join(ours), got=", ".join(unknown)[:200])
+    for name, value in named.items():
+        if not 0 < value < 2**63:
+            raise PackRefused("A limit is none.", expected="a number above 0, of 63 bits", got=f"{name} {value:g}"[:200])
+    return Limits(**{name: type(ours[name])(value) for name, value in named.items()})
 
 
 def _where(shown: Timeline) -> Sequence[tuple[int, int, float | None, bool]]:

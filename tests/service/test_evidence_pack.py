@@ -398,6 +398,20 @@ def test_judging_again_notices_one_changed_number(judged: tuple[httpx.Client, st
             judge_again(wrong, clip, model)
 
 
+@pytest.mark.parametrize(
+    ("limits", "says"),
+    [({"no_such": 1.0}, "does not know"), ({"max_frames": float("inf")}, "limit is none"), ({"max_bytes": -1.0}, "limit is none")],
+)
+def test_limits_that_are_none_are_refused(
+    judged: tuple[httpx.Client, str], clip: Path, model: Model, limits: dict[str, float], says: str
+) -> None:
+    client, path = judged
+    contents = check(client.get(f"{path}/report?format=zip").content).contents
+    wrong = replace(contents, config=contents.config.model_copy(update={"limits": limits}))
+    with pytest.raises(PackRefused, match=says):
+        judge_again(wrong, clip, model)
+
+
 def test_the_command_line_makes_a_pack_that_it_verifies(clip: Path, tmp_path: Path) -> None:
     home = {"UNDERCURRENT_DATA_DIR": str(tmp_path / "data")}
     done = run("detect", clip, "--hz", "2", "--json", "--pack", tmp_path / "pack.zip", **home)
