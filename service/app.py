@@ -100,10 +100,10 @@ from service.webhook_rows import WebhookRows
 from service.witness import Witness
 
 SHUTDOWN_GRACE_S = 3
+"""How long a download may go on after SIGTERM, and live clients may take to read their end; who only listens or waits is let go at once."""
 KEEP_ALIVE_S = 75
 """Whoever keeps idle connections must give them up first, or sends a request into one that is being closed: nginx and most load balancers
 keep them for 60 s, httpx for 5."""
-"""How long a download may go on after SIGTERM, and live clients may take to read their end; who only listens or waits is let go at once."""
 DESCRIPTION = """\
 Send a video; learn how strongly the motion of each face through real time contradicts what a camera films.
 
