@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 import uvicorn
+from pydantic import SecretStr
+from sqlalchemy.engine import URL
 
 from pipelines.analysis import Model, load_model
 from service.app import create_app, server_config
+from service.connection import database_url
+from service.database import Database
 from service.settings import Settings
 from tests.clips import face_clip
 from tests.postgres import Cluster, cluster
@@ -129,3 +133,20 @@ def assert_problem(response: httpx.Response, status: int, slug: str) -> dict[str
     assert body["request_id"] == response.headers["X-Request-ID"]
     assert body["instance"] == response.request.url.path
     return body
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> URL:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        return database_url(Settings(data_dir=tmp_path))
+    cluster: Cluster = request.getfixturevalue("postgres")
+    return database_url(Settings(database_url=SecretStr(cluster.create())))
+
+
+@pytest.fixture
+async def database(url: URL) -> AsyncIterator[Database]:
+    """One of each kind, open."""
+    opened = await Database.open(url)
+    yield opened
+    await opened.close()

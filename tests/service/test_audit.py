@@ -11,32 +11,20 @@ from pathlib import Path
 
 import httpx
 import pytest
-from pydantic import SecretStr
 from sqlalchemy import event, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from service.audit_rows import AuditRow, AuditRows, audited
-from service.connection import database_url
 from service.database import Database
 from service.feed_rows import FeedRows
 from service.ids import new_id
 from service.key_store import KeyStore
 from service.settings import Settings
-from tests.postgres import Cluster
 from tests.service.conftest import Serve, assert_problem, upload
 from tests.service.test_database import row
 from tests.service.test_feed_rows import feed
 from tests.service.test_keys import bearer, made
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> URL:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return database_url(Settings(data_dir=tmp_path))
-    cluster: Cluster = request.getfixturevalue("postgres")
-    return database_url(Settings(database_url=SecretStr(cluster.create())))
 
 
 @pytest.mark.parametrize("statement", ["UPDATE audit SET action = 'feed.deleted'", "UPDATE audit SET key_id = NULL", "DELETE FROM audit"])

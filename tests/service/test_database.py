@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -27,15 +26,6 @@ from service.schemas import AnalysisStatus
 from service.settings import Settings, SettingsError
 from service.webhook_deliveries import AttemptRow
 from tests.postgres import Cluster
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> URL:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return database_url(Settings(data_dir=tmp_path))
-    cluster: Cluster = request.getfixturevalue("postgres")
-    return database_url(Settings(database_url=SecretStr(cluster.create())))
 
 
 def row(n: int = 0, status: AnalysisStatus = "queued", **values: object) -> AnalysisRow:

@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import SessionTransaction
 
-from service.connection import database_url
 from service.database import Database, now
 from service.feed_rows import BLOCK, AlertRow, FeedRow, FeedRows
 from service.ids import new_id
-from service.settings import Settings
-from tests.postgres import Cluster
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    """An empty database of each kind."""
-    settings = Settings(data_dir=tmp_path)
-    if request.param == "postgresql":
-        cluster: Cluster = request.getfixturevalue("postgres")
-        settings = Settings(database_url=SecretStr(cluster.create()))
-    opened = await Database.open(database_url(settings))
-    yield opened
-    await opened.close()
 
 
 def feed(n: int = 0, **values: object) -> FeedRow:

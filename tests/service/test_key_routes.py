@@ -15,9 +15,7 @@ from service.database import Database, now
 from service.key_store import KeyStore, LastAdminKey
 from service.settings import Settings
 from tests.service.conftest import Serve, assert_problem
-from tests.service.test_keys import bearer, made, url
-
-__all__ = ["url"]  # a fixture
+from tests.service.test_keys import bearer, made
 
 
 @pytest.fixture(scope="module")

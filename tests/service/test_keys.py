@@ -15,7 +15,6 @@ import httpx
 import pytest
 from alembic import command
 from alembic.config import Config
-from pydantic import SecretStr
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -29,20 +28,10 @@ from service.database import Database, now
 from service.key_store import FIRST, SCOPES, KeyStore, NewKey, Scope
 from service.quota import Quota, TooManyRequests
 from service.settings import KeyTerms, Settings
-from tests.postgres import Cluster
 from tests.service.conftest import Serve, assert_problem, upload
 from tests.service.streaming import talk
 
 OPEN = ("/livez", "/readyz", "/metrics", "/asyncapi.json", "/openapi.json", "/v1/signing-keys", "/", "/assets/mark.svg")
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> URL:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return database_url(Settings(data_dir=tmp_path))
-    cluster: Cluster = request.getfixturevalue("postgres")
-    return database_url(Settings(database_url=SecretStr(cluster.create())))
 
 
 @pytest.fixture

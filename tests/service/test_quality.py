@@ -18,9 +18,7 @@ from service.review_quality import ReviewQuality, kappa, psi, share
 from service.settings import Settings
 from tests.service.conftest import Serve, assert_problem
 from tests.service.test_keys import bearer, made
-from tests.service.test_reviews import ANN, BOB, FAKE, LEAD, REAL, SKIP, UNSURE, Desk, ended, url
-
-__all__ = ["url"]
+from tests.service.test_reviews import ANN, BOB, FAKE, LEAD, REAL, SKIP, UNSURE, Desk, ended
 
 
 def test_the_wilson_interval_is_that_of_the_formula() -> None:

@@ -37,15 +37,6 @@ SKIP = Said(None, "needs_time", None)
 DUE = Wanted(("manipulated", "inconclusive"))
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> URL:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return database_url(Settings(data_dir=tmp_path))
-    cluster: Cluster = request.getfixturevalue("postgres")
-    return database_url(Settings(database_url=SecretStr(cluster.create())))
-
-
 def ended(n: int, *, tenant: str = "films", verdict: VerdictName = "manipulated", severity: float = 0.5) -> AnalysisRow:
     """An analysis that ended a while ago; a higher `n` is younger."""
     moment = now() - timedelta(hours=9 - n / 10)

@@ -34,10 +34,10 @@ from tests.service.conftest import Serve, assert_problem, upload
 from tests.service.processes import serving
 from tests.service.test_analyses import until
 from tests.service.test_keys import bearer, made
-from tests.service.test_reviews import ANN, FAKE, LEAD, REAL, Desk, ended, url
+from tests.service.test_reviews import ANN, FAKE, LEAD, REAL, Desk, ended
 from tests.service.test_takeover import QUICK, bookmarks, minute, wait_for
 
-__all__ = ["minute", "url"]
+__all__ = ["minute"]
 
 OURS = "3-0"
 """The calibration that these were judged by."""

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 from sqlalchemy import delete, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
@@ -19,20 +18,7 @@ from service.connection import database_url
 from service.database import AnalysisRow, Database
 from service.settings import Settings
 from service.visits import READERS
-from tests.postgres import Cluster
 from tests.service.test_database import row
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    """An empty database of each kind."""
-    settings = Settings(data_dir=tmp_path)
-    if request.param == "postgresql":
-        cluster: Cluster = request.getfixturevalue("postgres")
-        settings = Settings(database_url=SecretStr(cluster.create()))
-    opened = await Database.open(database_url(settings))
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture

@@ -12,21 +12,17 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler
 from ipaddress import ip_network
-from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from pipelines.errors import UnsupportedMedia, UrlNotAllowed
 from service import webhook_attempt
-from service.connection import database_url
 from service.database import AnalysisRow, Database, now
 from service.feed_rows import FeedRows
 from service.ids import new_id
 from service.problems import problem_of
-from service.settings import Settings
 from service.shared_clock import NO_WAIT
 from service.url_policy import Network, UrlPolicy
 from service.webhook_attempt import ANSWER_CHARS
@@ -34,7 +30,6 @@ from service.webhook_deliverer import FAILING_FOR, JITTER, KEPT, PER_WEBHOOK, WA
 from service.webhook_deliveries import HELD, Deliveries, DeliveryRow, announce
 from service.webhook_events import alert_changed, analysis_ended, ping
 from service.webhook_rows import WebhookRow, WebhookRows, new_secret, only
-from tests.postgres import Cluster
 from tests.service.test_database import row
 from tests.service.test_feed_rows import alert, feed
 from tests.web import Web, web_server
@@ -50,15 +45,6 @@ class Clock:
 
     def __call__(self) -> datetime:
         return self.now
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> URL:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return database_url(Settings(data_dir=tmp_path))
-    cluster: Cluster = request.getfixturevalue("postgres")
-    return database_url(Settings(database_url=SecretStr(cluster.create())))
 
 
 @pytest.fixture
