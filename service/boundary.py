@@ -78,7 +78,7 @@ class Boundary:
                 await response(scope, receive, send_with_headers)
             else:
                 await self._app(scope, receive, send_with_headers)
-        except Exception:
+        except Exception:  # whatever it is, the client gets a problem with an id, and the log the trace under the same
             log.exception("request_crashed", method=method, path=scope["path"])
             if seen.status == SWITCHED:
                 await send({"type": "websocket.close", "code": CloseCode.FAULT, "reason": f"see log, {request_id}"})

@@ -169,7 +169,7 @@ class Witness:
             except PipelineError as error:
                 self._failures.labels(error.slug).inc()
                 raise
-            except Exception:
+            except Exception:  # counted and raised again; who judges says what it was
                 self._failures.labels(CRASHED).inc()
                 raise
 
