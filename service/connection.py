@@ -5,7 +5,13 @@ SQLite in the data directory, or the PostgreSQL that `UNDERCURRENT_DATABASE_URL`
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib.resources import as_file, files
+from pathlib import Path
 from typing import Final
 
 from alembic import command
@@ -98,7 +104,7 @@ async def open_engine(url: URL) -> AsyncEngine:
         _watch(engine.sync_engine)
     where = url.render_as_string(hide_password=True)
     try:
-        async with engine.begin() as connection:
+        async with _turn(url), engine.begin() as connection:
             await connection.run_sync(_migrate)
     except CommandError as error:
         await engine.dispose()
@@ -179,9 +185,29 @@ def _set(connection: DBAPIConnection, *pragmas: str) -> None:
     cursor.close()
 
 
+@asynccontextmanager
+async def _turn(url: URL) -> AsyncIterator[None]:
+    """One process at a time makes a SQLite its own: it waits for nobody who turns its journal to a WAL. The lock goes with the process."""
+    if url.get_backend_name() != "sqlite":
+        yield
+        return
+    try:
+        directory = os.open(Path(url.database or "").parent, os.O_RDONLY)
+    except OSError as error:
+        raise DatabaseError(f"{url} cannot be opened.", expected="a directory of yours", got=error.strerror or str(error)) from error
+    try:
+        await asyncio.to_thread(fcntl.flock, directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
+
+
 def _migrate(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+    else:
+        # The driver begins none for DDL: whoever was killed in between would leave half a schema, which nobody could open again.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
     with as_file(files("service") / "migrations") as scripts:
         config = Config()
         config.set_main_option("script_location", str(scripts).replace("%", "%%"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.service.processes import free_port
+from tests.ports import free_port
 from tests.support import ROOT, require
 
 CONFIG = ROOT / "docker" / "nginx" / "nginx.conf"

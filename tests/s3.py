@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,8 @@ from contextlib import contextmanager, suppress
 
 import httpx
 import pytest
+
+from tests.ports import free_port
 
 START_S = 120.0
 # What the usual variables say, for whoever is to speak to it.
@@ -21,8 +22,7 @@ class S3:
     """A running server on loopback; stop and start it to see what becomes of its clients. A new one is empty."""
 
     def __init__(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 

@@ -23,7 +23,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.benchmarks.bench_load import MIB, children
-from tests.service.processes import free_port
+from tests.ports import free_port
 from tests.support import ROOT
 
 TIMES: Final = 3

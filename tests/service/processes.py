@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.ports import free_port
 from tests.support import ROOT
 
 START_S = 180.0
@@ -41,13 +42,6 @@ class Serving:
     def log(self) -> list[dict[str, Any]]:
         """Every line that it has logged."""
         return [json.loads(line) for line in self.log_file.read_text("utf-8").splitlines()]
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    return port
 
 
 @contextmanager

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -26,6 +30,24 @@ from service.schemas import AnalysisStatus
 from service.settings import Settings, SettingsError
 from service.webhook_deliveries import AttemptRow
 from tests.postgres import Cluster
+from tests.support import ROOT
+
+KILLED = """
+import asyncio, os, signal, sys
+from sqlalchemy import event
+from sqlalchemy.engine import Engine, make_url
+from service.database import Database
+
+made = []
+
+@event.listens_for(Engine, "before_cursor_execute")
+def fourth(connection, cursor, statement, *rest):
+    made.extend(["CREATE TABLE"] * ("CREATE TABLE" in statement))
+    if len(made) == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(Database.open(make_url(sys.argv[1])))
+"""
 
 
 def row(n: int = 0, status: AnalysisStatus = "queued", **values: object) -> AnalysisRow:
@@ -42,13 +64,28 @@ async def test_the_migrations_make_exactly_the_models(url: URL) -> None:
     engine.dispose()
 
 
-async def test_replicas_that_start_together_migrate_once(postgres: Cluster) -> None:
-    url = database_url(Settings(database_url=SecretStr(postgres.create())))
+async def test_who_start_together_migrate_once(url: URL) -> None:
     opened = await asyncio.gather(*(Database.open(url) for _ in range(4)))
     await opened[0].add(row())
     assert [len(await one.ids()) for one in opened] == [1, 1, 1, 1]
     for one in opened:
         await one.close()
+
+
+def test_whoever_is_killed_while_it_migrates_leaves_nothing_half_done(tmp_path: Path) -> None:
+    url = database_url(Settings(data_dir=tmp_path))
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(url)], cwd=ROOT, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    asyncio.run(_open_and_close(url))
+
+
+async def _open_and_close(url: URL) -> None:
+    await (await Database.open(url)).close()
+
+
+async def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseError, match=r"none/undercurrent\.db cannot be opened\. Expected a directory of yours; got No such file"):
+        await Database.open(database_url(Settings(data_dir=tmp_path / "none")))
 
 
 async def test_opening_again_keeps_the_rows(url: URL) -> None:

@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 from service.settings import Settings
+from tests.ports import free_port
 from tests.service.conftest import Serve, assert_problem
 from tests.service.processes import serving
 from tests.service.test_analyses import until
@@ -170,9 +171,7 @@ def test_an_answer_that_is_no_media_is_said(fetcher: Fetcher, web: Web, status: 
 
 def test_nobody_there_is_said(fetcher: Fetcher) -> None:
     before = fetcher.kept()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    assert_problem(import_(fetcher.client, f"http://127.0.0.1:{port}/a.mp4"), 422, "source-unreachable")
+    assert_problem(import_(fetcher.client, f"http://127.0.0.1:{free_port()}/a.mp4"), 422, "source-unreachable")
     assert_problem(import_(fetcher.client, "http://nobody.invalid/a.mp4"), 422, "source-unreachable")
     assert fetcher.kept() == before
 

@@ -17,6 +17,7 @@ import pytest
 
 from service.app import DataDirectoryInUse, UnusableDataDirectory, open_rooms
 from service.settings import Settings
+from tests.ports import free_port
 from tests.service.conftest import Serve, assert_problem, upload
 from tests.service.test_analyses import events, until
 from tests.support import ROOT
@@ -34,8 +35,7 @@ run(read_settings())
 @contextmanager
 def process(settings: Settings) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
     """The service as a process of its own, as `undercurrent serve` starts it."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     chosen = {"PORT": str(port), "DATA_DIR": str(settings.data_dir), "HZ": str(settings.hz), "MIN_FREE_BYTES": "0", "DEVICE": "cpu"}
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **{f"UNDERCURRENT_{name}": value for name, value in chosen.items()}}
     with (

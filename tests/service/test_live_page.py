@@ -165,21 +165,22 @@ def test_a_box_lies_on_the_picture_in_which_it_was_found(desk: Desk) -> None:
     start(page)
     looks_at_least(page, 8)
     seen: list[dict[str, list[float]]] = []
+    middles: list[float] = []
     until = time.monotonic() + WAIT_MS / 1000
     for mirrored in (True, False):
         page.get_by_label("mirrored").set_checked(mirrored)
         page.wait_for_timeout(200)
         enough = len(seen) + 25
-        while len(seen) < enough:
-            assert time.monotonic() < until
+        # Where it turns it hardly moves, and a busy machine shows few of its ways.
+        while len(seen) < enough or max(middles) - min(middles) <= 40:
+            assert time.monotonic() < until, f"{len(seen)} pictures, {middles}"
             if found := page.evaluate(MEASURED):
                 seen.append(found)
+                middles.append((found["portrait"][0] + found["portrait"][2]) / 2)
             page.wait_for_timeout(70)
     stop(page)
-    middles = [(one["portrait"][0] + one["portrait"][2]) / 2 for one in seen]
     beside = [(one["box"][0] + one["box"][2]) / 2 - middle for one, middle in zip(seen, middles, strict=True)]
     above = [(one["box"][1] + one["box"][3]) / 2 - (one["portrait"][1] + one["portrait"][3]) / 2 for one in seen]
-    assert max(middles) - min(middles) > 40, "the portrait did not move"
     # A box of a quarter of a second ago would be up to 11 pixels beside its face, on either side; a few are, when a look comes late.
     tenths = quantiles(beside, n=10)
     assert abs(median(beside)) < 20 and abs(median(above)) < 20

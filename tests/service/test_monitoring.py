@@ -20,8 +20,8 @@ from pipelines.model import load_model
 from service.app import open_rooms
 from service.metrics import Page
 from service.settings import Settings
+from tests.ports import free_port
 from tests.service.conftest import Serve, upload
-from tests.service.processes import free_port
 from tests.support import ROOT, require
 
 MONITORING = ROOT / "docker" / "monitoring"

@@ -9,11 +9,12 @@ import pytest
 from pydantic import SecretStr
 
 from service.settings import Settings
+from tests.ports import free_port
 from tests.postgres import Cluster
 from tests.s3 import S3
 from tests.service.conftest import upload
 from tests.service.issuer import CLIENT, issuer
-from tests.service.processes import free_port, serving
+from tests.service.processes import serving
 from tests.service.test_keys import bearer, made
 from tests.service.test_oidc import leave
 from tests.service.test_takeover import told, wait_for

@@ -17,8 +17,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from service.settings import Settings
 from service.traces import TracesUnavailable, tracing
+from tests.ports import free_port
 from tests.service.conftest import Serve, upload
-from tests.service.processes import free_port
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from service.webhook_deliverer import FAILING_FOR, JITTER, KEPT, PER_WEBHOOK, WA
 from service.webhook_deliveries import HELD, Deliveries, DeliveryRow, announce
 from service.webhook_events import alert_changed, analysis_ended, ping
 from service.webhook_rows import WebhookRow, WebhookRows, new_secret, only
+from tests.ports import free_port
 from tests.service.test_database import row
 from tests.service.test_feed_rows import alert, feed
 from tests.web import Web, web_server
@@ -386,8 +387,7 @@ async def test_whatever_a_receiver_does_is_written_down(
     flooded: list[int] = []
     web.answers |= {"/flood": flood, "/mute": mute, "/trickle": trickle, "/nonsense": nonsense}
     web.give("/moved", b"", status=302, Location=web.give("/elsewhere", b""))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        nobody = f"http://127.0.0.1:{free.getsockname()[1]}/"
+    nobody = f"http://127.0.0.1:{free_port()}/"
     expected = {
         web.url("/flood"): ("delivered", 200, None),
         web.url("/trickle"): ("delivered", 200, "no end of the answer within 1 s"),

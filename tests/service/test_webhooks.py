@@ -20,8 +20,9 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from service.database import now
 from service.settings import Settings
+from tests.ports import free_port
 from tests.service.conftest import assert_problem, upload
-from tests.service.processes import Serving, free_port, serving
+from tests.service.processes import Serving, serving
 from tests.service.test_analyses import until
 from tests.service.test_keys import bearer, made
 from tests.support import ROOT
