@@ -20,7 +20,12 @@ from service.problems import MEDIA_TYPE, HeadTooSlow, MalformedRequest, ServiceE
 HEAD_S: Final = 15.0
 """From the first byte of a connection, or of a later request on it, to the end of the head; nginx's is the same in `docker/`."""
 LEAVE_S: Final = 2.0
-"""How long whoever was turned away may take to read why. What he still sends is forgotten: else TCP would throw the answer away."""
+"""How long whoever was turned away may take to ask something, and then to read why he was. What he still sends is forgotten: else TCP would
+throw the answer away."""
+WATCH_S: Final = 10.0
+"""How long an answer to those who watch the service may take where there is no room."""
+WATCHERS: Final = (b"GET /livez ", b"GET /readyz ", b"GET /metrics ")
+"""They are answered in any case: whoever looked after a full service would take it for a dead one, and restart it."""
 
 
 class BoundedHeads(H11Protocol):
@@ -32,6 +37,7 @@ class BoundedHeads(H11Protocol):
     doors: ClassVar[Doors]
     _waiting: asyncio.TimerHandle | None = None
     _turned_away = False
+    _watches = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """As uvicorn's; there is room, and whoever connects is to say something."""
@@ -44,6 +50,7 @@ class BoundedHeads(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """As uvicorn's; a head that has begun is to end."""
         if self._turned_away:
+            self._hear(data)
             return
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE:
@@ -60,9 +67,16 @@ class BoundedHeads(H11Protocol):
 
     def on_response_complete(self) -> None:
         """As uvicorn's, which reads on for ever what comes of a body that was answered; `unread_body.py` has read what is worth it."""
-        if self.conn.their_state is h11.SEND_BODY:
+        if self.conn.their_state is h11.SEND_BODY or self._turned_away:
             self.transport.close()
         super().on_response_complete()
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """As uvicorn's; who was turned away gets none, wherever he asks for it."""
+        if self._turned_away:
+            self._send_away()
+        else:
+            super().handle_websocket_upgrade(event)
 
     def send_400_response(self, msg: str) -> None:
         """As uvicorn's, in the shape of every other refusal."""
@@ -89,10 +103,29 @@ class BoundedHeads(H11Protocol):
             return
         self._turned_away = True
         self.doors.leaving += 1
+        self._waiting = self.loop.call_later(LEAVE_S, self._send_away)
+
+    def _hear(self, data: bytes) -> None:
+        """What one says who was turned away."""
+        if self._watches:
+            super().data_received(data)
+        elif self.conn.our_state is h11.IDLE and data.startswith(WATCHERS):
+            self._watches = True
+            self._let_go_in(WATCH_S)
+            super().data_received(data)
+        elif self.conn.our_state is h11.IDLE:
+            self._send_away()
+
+    def _send_away(self) -> None:
+        self._watches = False
         most = self.doors.most
         self._say(TooManyConnections("There is no room for another connection.", expected=f"at most {most} at once", got="one more"))
         self.transport.write_eof()
-        self._waiting = self.loop.call_later(LEAVE_S, self.transport.abort)
+        self._let_go_in(LEAVE_S)
+
+    def _let_go_in(self, wait_s: float) -> None:
+        self._no_longer()
+        self._waiting = self.loop.call_later(wait_s, self.transport.abort)
 
     def _refuse(self, refusal: ServiceError) -> None:
         self._no_longer()

@@ -34,9 +34,9 @@ def connected(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
 
 
-def livez(wire: socket.socket) -> bytes:
-    """What one answers over a connection that stays open."""
-    wire.sendall(b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+def asked(wire: socket.socket, path: str = "/v1/analyses", more: str = "") -> bytes:
+    """What is answered over a connection that stays open."""
+    wire.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{more}\r\n".encode())
     said = b""
     while not said.endswith(b"}"):
         piece = wire.recv(4096)
@@ -62,7 +62,7 @@ def test_one_too_many_is_told_so_and_whoever_is_in_stays(small: httpx.Client) ->
     with ExitStack() as stack:
         inside = [stack.enter_context(connected(port)) for _ in range(ROOM - 1)]
         for wire in inside:
-            assert livez(wire).startswith(b"HTTP/1.1 200 ")
+            assert asked(wire).startswith(b"HTTP/1.1 200 ")
         for said_before in (b"", b"POST /v1/analyses HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 300000\r\n\r\n" + bytes(300_000)):
             with connected(port) as outside:
                 with suppress(ConnectionError):
@@ -71,23 +71,45 @@ def test_one_too_many_is_told_so_and_whoever_is_in_stays(small: httpx.Client) ->
             status, problem = answered(said)
             assert (status, problem["type"], problem["status"]) == (503, "urn:undercurrent:problem:too-many-connections", 503)
             assert b"\r\nRetry-After: 5\r\n" in said and problem["expected"] == f"at most {ROOM} at once"
-        assert all(livez(wire).startswith(b"HTTP/1.1 200 ") for wire in inside)
+        assert all(asked(wire).startswith(b"HTTP/1.1 200 ") for wire in inside)
         assert one(scrape(small), "undercurrent_connections_refused_total") == 2
         inside[0].close()
         until = time.monotonic() + PATIENCE_S
         while True:
             with connected(port) as next_one, suppress(ConnectionError, AssertionError):
-                if livez(next_one).startswith(b"HTTP/1.1 200 "):
+                if asked(next_one).startswith(b"HTTP/1.1 200 "):
                     break
             assert time.monotonic() < until, "nobody got the place that is free"
             time.sleep(0.05)
+
+
+def test_who_watches_a_full_service_sees_that_it_lives(small: httpx.Client) -> None:
+    port = port_of(small)
+    with ExitStack() as stack:
+        for _ in range(ROOM - 1):
+            asked(stack.enter_context(connected(port)))
+        # More than are told at once, so none of them keeps a place.
+        for _ in range(2 * FEWEST):
+            for path, part in (("/livez", b'"alive"'), ("/readyz", b"{"), ("/metrics", b"undercurrent_connections_refused_total")):
+                with connected(port) as watcher:
+                    head = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+                    watcher.sendall(head[:-2])
+                    time.sleep(0.01)  # what comes in two pieces is one question
+                    watcher.sendall(head[-2:] + b"GET /v1/analyses HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                    said = to_the_end(watcher)
+                assert said.startswith(b"HTTP/1.1 200 ") and part in said, said
+                assert said.count(b"HTTP/1.1 ") == 1, "a second question is none of a watcher's"
+            for more in ("Connection: Upgrade\r\nUpgrade: websocket\r\n", ""):
+                with connected(port) as outside:
+                    outside.sendall(f"GET {'/livez' if more else '/livezz'} HTTP/1.1\r\nHost: 127.0.0.1\r\n{more}\r\n".encode())
+                    assert answered(to_the_end(outside))[0] == 503
 
 
 def test_a_crowd_that_was_turned_away_keeps_nothing_open(small: httpx.Client) -> None:
     port = port_of(small)
     with ExitStack() as stack:
         for _ in range(ROOM - 1):
-            livez(stack.enter_context(connected(port)))
+            asked(stack.enter_context(connected(port)))
         before = open_files()
         crowd = [stack.enter_context(connected(port)) for _ in range(300)]  # nobody of whom reads or goes
         until = time.monotonic() + PATIENCE_S
