@@ -19,7 +19,6 @@ from fastapi.responses import HTMLResponse, Response
 from service.etags import knows, tagged
 from service.pack_wire import Decision
 from service.packs import decisions_of, pack_response
-from service.plot import timeline_png
 from service.problems import documented
 from service.ranged import ranged
 from service.rendition_answer import RenditionMaking, rendition_answer
@@ -202,6 +201,8 @@ def _part_as_csv(columns: Columns, window: Window, if_none_match: str | None) ->
 
 
 def _plot_picture(result: AnalysisResult, timeline: bytes) -> bytes:
+    from service.plot import timeline_png  # matplotlib: most of a second of a service's start, for what few ask for
+
     return timeline_png(result, read_timeline(timeline))
 
 

@@ -18,7 +18,6 @@ from pipelines.media import Image
 from pipelines.verdict import REASON_WORDS, AnalysisReport
 from service import __version__
 from service.pack_wire import Decision
-from service.plot import timeline_png
 from service.schemas import AnalysisResult, Timeline
 
 JPEG_QUALITY = 92
@@ -58,6 +57,8 @@ def html_report(
     decisions: Sequence[Decision] = (),
 ) -> str:
     """One page with everything inside it: no script, no network. Whoever chose `title` or wrote a note: it is escaped."""
+    from service.plot import timeline_png  # as in evidence.py
+
     return _template().render(
         title=title,
         result=result,

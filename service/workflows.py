@@ -31,6 +31,8 @@ ASKING: Final = 5
 """Connections for questions from outside of work."""
 POLL_S: Final = 0.2
 """How soon somebody who is free sees that there is work."""
+LISTENER_S: Final = 0.05
+"""How soon the listener for messages between workflows, of which there are none, sees that it is to end; by default a second."""
 ENDING_S: Final = 30.0
 """How long work may take to notice that it is to stop: a frame, or the decoder's silence."""
 ENDED: Final = frozenset({"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"})
@@ -127,6 +129,7 @@ class Workflows:
             "enable_otlp": False,
             "log_level": "WARNING",
             "sys_db_pool_size": connections,
+            "notification_listener_polling_interval_sec": LISTENER_S,
         }
 
         def work(analysis_id: str) -> None:  # DBOS writes on the function, which no bound method allows

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from scipy.stats import binomtest
 from sqlalchemy import text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
@@ -25,6 +26,9 @@ def test_the_wilson_interval_is_that_of_the_formula() -> None:
     # (k + z^2/2 -+ z sqrt(k (n - k) / n + z^2 / 4)) / (n + z^2), z = 1.959964
     found = share(2, 20)
     assert [found.share, found.low, found.high] == pytest.approx([0.1, 0.027867, 0.301034], abs=1e-5)
+    for k, n in ((0, 5), (3, 9), (5, 5), (100, 1000)):
+        expected = binomtest(k, n).proportion_ci(0.95, method="wilson")
+        assert [share(k, n).low, share(k, n).high] == pytest.approx([expected.low, expected.high], abs=1e-12)
     assert share(0, 0).share is share(0, 0).low is None
     assert share(0, 10).low == pytest.approx(0, abs=1e-12) and share(10, 10).high == pytest.approx(1)
 
