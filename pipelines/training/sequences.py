@@ -34,6 +34,7 @@ STRIDES: Final = (1, 1, 2, 3)
 MIN_FRAMES: Final = 16
 DONORS: Final = 4
 PARTIAL_SHARE: Final = 0.35
+FITTED_CROPS: Final = 2000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -198,7 +199,7 @@ def altered(pair: tuple[Sequence, Sequence], rng: np.random.Generator) -> tuple[
     return real, fake
 
 
-def fit_embedding(encoder: FaceEncoder, portraits: list[Portrait], *, crops: int = 2000, seed: int = 0) -> None:
+def fit_embedding(encoder: FaceEncoder, portraits: list[Portrait], *, crops: int = FITTED_CROPS, seed: int = 0) -> None:
     """Set the encoder's projection to partly whitened principal components of each of its parts, on real crops (Kessy et al. 2018).
 
     The losses of the eye do not touch the embedding; whitening spreads it, so that what changes is not drowned by what never does. Parts

@@ -36,7 +36,7 @@ from pipelines.training.manifest import TRAINING_TIERS, Record, digest, for_trai
 from pipelines.training.portraits import DensePoints, Portrait, extract, load_portraits
 from pipelines.training.run_files import read_state, restore
 from pipelines.training.sequence_store import save_sequences
-from pipelines.training.sequences import Sequence, draw_pairs, fit_embedding, see
+from pipelines.training.sequences import FITTED_CROPS, Sequence, draw_pairs, fit_embedding, see
 from pipelines.training.temporal_training import TemporalProgress, TemporalRecipe, train_temporal
 from pipelines.verdict import ModelInfo
 
@@ -138,7 +138,8 @@ def run_temporal(plan: Plan, report: Report) -> None:
     """Fit the embedding, draw sequences, train the memory; writes `encoder_embedded.pt`, the sequences and `temporal.pt`."""
     encoder = load_encoder(plan.run)
     train, holdout = (load_portraits(plan.store, split=split) for split in ("train", "holdout"))
-    fit_embedding(encoder, train)
+    # A trial of two pairs is not to wait for a fit that is finer than all that follows.
+    fit_embedding(encoder, train, crops=min(FITTED_CROPS, 100 * plan.clips))
     torch.save(encoder.state_dict(), plan.run / "encoder_embedded.pt")
     drawn = []
     for name, portraits, pairs, seed in (("train", train, plan.clips, 11), ("holdout", holdout, plan.holdout_clips, 12)):
