@@ -16,6 +16,7 @@ from service.close_codes import CloseCode
 from service.media_header import FARTHEST_US, HEADER_VERSION, NO_PTS, MediaFlag, MediaHeader, MediaKind
 from service.stream_wire import (
     PATH,
+    ROUTE,
     SUBPROTOCOL,
     Ack,
     Credit,
@@ -111,6 +112,16 @@ def asyncapi_document() -> dict[str, Any]:
                             "type": "object",
                             "required": ["Sec-WebSocket-Protocol"],
                             "properties": {"Sec-WebSocket-Protocol": {"type": "string", "const": SUBPROTOCOL}},
+                        },
+                        "query": {
+                            "type": "object",
+                            "properties": {
+                                ROUTE: {
+                                    "type": "string",
+                                    "description": "Anything, the same on each connection of one stream: whatever balances replicas leads "
+                                    "by it to the one that has the stream. The service itself does not read it.",
+                                }
+                            },
                         },
                     }
                 },

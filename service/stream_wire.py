@@ -14,6 +14,8 @@ from pipelines.time_report import Provenance
 from service.schemas import ModelOut, Moment, TimelineRow, VerdictOut, Wire
 
 PATH: Final = "/v1/stream"
+ROUTE: Final = "route"
+"""In the query: what a client makes up for a stream and says again when it goes on, so that a balancer leads it to the same replica."""
 SUBPROTOCOL: Final = "undercurrent.v1"
 Mode = Literal["pull", "container", "frames"]
 Pace = Literal["every", "live"]

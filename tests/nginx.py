@@ -23,7 +23,7 @@ def nginx(directory: Path, *replicas: int) -> Iterator[httpx.Client]:
     port = free_port()
     text = CONFIG.read_text("utf-8").replace("listen 8080", f"listen 127.0.0.1:{port}").replace("/tmp/", f"{directory}/")
     for number, replica in enumerate(replicas, 1):
-        assert text.count(f"undercurrent-{number}:8000") == 1
+        assert text.count(f"undercurrent-{number}:8000") == 2, "for requests, and for streams"
         text = text.replace(f"undercurrent-{number}:8000", f"127.0.0.1:{replica}")
     config = directory / "nginx.conf"
     config.write_text(text, "utf-8")

@@ -30,7 +30,7 @@ from service.client.errors import (
     closed_with,
     failure_of,
 )
-from service.client.link import opened
+from service.client.link import opened, routed
 from service.client.outgoing import Outgoing
 from service.client.pulse import Pulse
 from service.close_codes import CloseCode
@@ -107,9 +107,13 @@ class Conversation:
             ClientError: why it has not.
         """
         try:
+            url = self._url
             while self.end is None:
+                # Where there is no room yet, another route may lead to another replica.
+                if self.ready is None:
+                    url = routed(self._url)
                 try:
-                    async with opened(self._url, self._headers) as socket:
+                    async with opened(url, self._headers) as socket:
                         await self._served(socket)
                 except WORTH_TRYING_AGAIN as error:
                     await asyncio.sleep(self._wait_after(error))

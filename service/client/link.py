@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from pydantic import ValidationError
 from websockets.asyncio.client import ClientConnection
@@ -26,7 +27,7 @@ from service.client.errors import (
     WrongProtocol,
 )
 from service.schemas import Problem
-from service.stream_wire import PATH, SUBPROTOCOL
+from service.stream_wire import PATH, ROUTE, SUBPROTOCOL
 
 OPEN_S: Final = 60.0
 CLOSE_S: Final = 5.0
@@ -46,6 +47,14 @@ def stream_url(service: str) -> str:
     if parts.scheme not in SCHEMES or not parts.hostname:
         raise Misuse("That is no URL of a service.", expected="http(s)://host or ws(s)://host", got=service[:200])
     return urlunsplit((SCHEMES[parts.scheme], parts.netloc, parts.path.rstrip("/") or PATH, parts.query, ""))
+
+
+def routed(url: str) -> str:
+    """`url` with a route of its own, unless it has one: for every connection of one stream."""
+    parts = urlsplit(url)
+    if ROUTE in parse_qs(parts.query):
+        return url
+    return urlunsplit(parts._replace(query="&".join(filter(None, (parts.query, f"{ROUTE}={secrets.token_hex(8)}")))))
 
 
 @asynccontextmanager

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import subprocess
 import threading
 from collections.abc import Callable
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -21,6 +23,7 @@ from websockets.typing import Subprotocol
 from pipelines.errors import UnsupportedMedia
 from service import streams
 from service.client import Live, blocking, connect, errors
+from service.client.link import routed
 from service.close_codes import CloseCode
 from service.outages import DatabaseUnavailable
 from service.problems import problem_of
@@ -291,17 +294,40 @@ async def test_what_is_in_front_of_a_service_has_words_of_its_own() -> None:
         (503, said, errors.ServiceUnavailable, "rows cannot be read.* Expected a database that answers; got OperationalError"),
     ]
     with web_server() as web:
+        path = "/v1/stream?route=ours"  # one that is given is kept
         for status, body, kind, words in refused:
-            web.give("/v1/stream", body, status=status, Retry_After="7")
+            web.give(path, body, status=status, Retry_After="7")
             with pytest.raises(kind, match=words) as caught:
-                async with connect(web.url(""), mode="container", patience_s=0.5):
+                async with connect(web.url(path), mode="container", patience_s=0.5):
                     pass
             assert caught.value.retry_after_s == 7.0
-        web.give("/v1/stream", b"", status=503, Retry_After="Fri, 27 Nov 2026 01:00:00 GMT")
+        web.give(path, b"", status=503, Retry_After="Fri, 27 Nov 2026 01:00:00 GMT")
         with pytest.raises(errors.ServiceUnavailable) as caught:
-            async with connect(web.url(""), mode="container", patience_s=0.0):
+            async with connect(web.url(path), mode="container", patience_s=0.0):
                 pass
         assert caught.value.retry_after_s is None
+
+
+def test_a_stream_has_a_route_of_its_own() -> None:
+    once, again = routed("ws://host/v1/stream"), routed("ws://host/v1/stream")
+    assert once != again and {urlsplit(url)._replace(query="").geturl() for url in (once, again)} == {"ws://host/v1/stream"}
+    assert re.fullmatch(r"ws://host/v1/stream\?a=1&route=[0-9a-f]{16}", routed("ws://host/v1/stream?a=1"))
+    assert routed("ws://host/v1/stream?route=ours") == "ws://host/v1/stream?route=ours"
+
+
+async def test_whoever_finds_no_room_asks_by_another_route() -> None:
+    asked: list[str] = []
+
+    async def full(socket: ServerConnection) -> None:
+        assert socket.request is not None
+        asked.append(socket.request.path)
+        await socket.close(CloseCode.OVERLOADED)
+
+    async with serve_websocket(full, "127.0.0.1", 0, subprotocols=[Subprotocol("undercurrent.v1")]) as server:
+        with pytest.raises(errors.ClientError):
+            async with connect(f"http://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}", mode="container", patience_s=4.0):
+                pass
+    assert len(asked) >= 2 and len(set(asked)) == len(asked)
 
 
 async def opened_and_left(url: str) -> Any:  # noqa: ANN401  # an async iterator
@@ -335,7 +361,7 @@ async def test_somebody_who_speaks_something_else(settings: Settings) -> None:
 
     async with await asyncio.start_server(babble, "127.0.0.1", 0) as server:
         with pytest.raises(errors.WrongProtocol):
-            async with connect(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", mode="container"):
+            async with connect(f"http://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}", mode="container"):
                 pass
     for spoken, reason in ((None, "got none"), ("undercurrent.v1", "cannot be understood")):
         protocols = None if spoken is None else [Subprotocol(spoken)]

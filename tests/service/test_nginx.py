@@ -12,13 +12,16 @@ from pathlib import Path
 import httpx
 import pytest
 
+from service.client import connect
 from service.media_header import MediaKind
 from service.objects import PART_BYTES
 from tests.nginx import nginx
+from tests.service.broken_network import BrokenNetwork
 from tests.service.conftest import assert_problem, upload
 from tests.service.processes import Serving, serving
 from tests.service.streaming import Talk, pictures_of, talk
 from tests.service.test_analyses import events
+from tests.service.test_client import port_of
 from tests.support import require
 
 
@@ -114,6 +117,37 @@ def test_a_replica_that_leaves_or_dies_costs_no_request(pair: tuple[Serving, Ser
             for thread in asking:
                 thread.join()
             assert set(statuses) == {200} and statuses[200] > 100, (sign, statuses)
+
+
+def test_a_stream_and_the_question_before_it_go_where_its_route_leads(pair: tuple[Serving, Serving], tmp_path: Path) -> None:
+    with nginx(tmp_path, *(replica.port for replica in pair)) as client:
+
+        def places(queries: list[str]) -> list[int]:
+            """How many of these each replica has answered."""
+            before = [asked(replica, "/v1/stream") for replica in pair]
+            for query in queries:
+                assert client.get(f"/v1/stream{query}").status_code == 204
+            return [asked(replica, "/v1/stream") - n for replica, n in zip(pair, before, strict=True)]
+
+        for n in range(8):
+            assert sorted(places([f"?route={n}"] * 4)) == [0, 4], "one stream, one replica"
+        assert min(places([f"?route={n}" for n in range(60)])) > 0 and min(places([""] * 60)) > 0, "all together, both of them"
+
+
+async def test_whoever_lost_the_connection_goes_on_at_the_replica_that_has_the_stream(
+    pair: tuple[Serving, Serving], clip: Path, tmp_path: Path
+) -> None:
+    images, stamps = pictures_of(clip)
+    seconds, half = [stamp / 1e6 for stamp in stamps], len(images) // 2
+    with nginx(tmp_path, *(replica.port for replica in pair)) as client, BrokenNetwork(port_of(client)) as network:
+        for _ in range(8):  # by chance the right one half the time
+            async with connect(network.url, mode="frames", codec="jpeg", pace="every") as live:
+                await live.send_all(zip(images[:half], seconds[:half], strict=True))
+                network.cut()
+                await live.send_all(zip(images[half:], seconds[half:], strict=True))
+                await live.finish()
+            assert live.resumed == 1 and live.end is not None
+            assert live.end.totals.received.media == len(images) + 1, "all of it and the last word, in one stream"
 
 
 async def test_a_live_stream_hears_that_its_replica_leaves_and_goes_on_at_the_other(

@@ -43,6 +43,7 @@ interface Kept {
 
 export class Connection {
   #start: object;
+  #address = PATH;
   #listener: Listener;
   #socket: WebSocket | null = null;
   #session: { session_id: string; token: string } | null = null;
@@ -121,8 +122,10 @@ export class Connection {
 
   #connect(): void {
     this.#quiet();
+    // The same for as long as there is a stream, so that a balancer leads to the replica that has it; where there is no room yet, another one may have it.
+    if (!this.#session) this.#address = `${PATH}?route=${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;
     this.#listener.onState("connecting", {});
-    const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${PATH}`, "undercurrent.v1");
+    const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${this.#address}`, "undercurrent.v1");
     let opened = false;
     socket.binaryType = "arraybuffer";
     socket.addEventListener("open", () => {
@@ -189,7 +192,7 @@ export class Connection {
   async #refused(): Promise<void> {
     this.#quiet();
     const asking = (this.#asking = new AbortController());
-    const problem = await refusalOf(PATH, AbortSignal.any([asking.signal, AbortSignal.timeout(SILENCE_MS)]));
+    const problem = await refusalOf(this.#address, AbortSignal.any([asking.signal, AbortSignal.timeout(SILENCE_MS)]));
     if (this.#asking !== asking) return;
     this.#asking = null;
     if (problem === null) this.#again();
