@@ -35,7 +35,7 @@ def nginx(directory: Path, *replicas: int) -> Iterator[httpx.Client]:
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
     ):
         try:
-            until = time.monotonic() + 10
+            until = time.monotonic() + 120
             while not _answers(client):
                 assert running.poll() is None and time.monotonic() < until, "nginx did not start"
                 time.sleep(0.02)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.ports import free_port
 from tests.support import SYSTEM_PYTHON
 
 SERVER = Path(__file__).with_name("rtsp_server.py")
@@ -24,7 +25,8 @@ class RtspServer:
 
     def __init__(self, clip: Path | None) -> None:
         self._clip = clip
-        self.port = 0
+        # Not any that the kernel gives: while a camera is away, that could become somebody else's.
+        self.port = free_port()
         self._process = self._start()
 
     def url(self, mount: str, user: str = "") -> str:
@@ -59,7 +61,6 @@ class RtspServer:
             with process:
                 process.wait()
             raise RuntimeError(f"The RTSP server did not start: expected 'ready PORT'; got {answer}, exit status {process.returncode}.")
-        self.port = int(answer[1])
         return process
 
 
@@ -102,7 +103,7 @@ class Answering:
             while True:
                 reader, _ = self._listener.accept()
                 with suppress(OSError), reader:
-                    reader.settimeout(5)
+                    reader.settimeout(60)
                     self._answer(reader)
 
     def _answer(self, reader: socket.socket) -> None:

@@ -79,7 +79,7 @@ class S3:
     def _request(self, method: str, path: str) -> httpx.Response:
         # It believes whoever says who they are.
         signed = {"Authorization": "AWS4-HMAC-SHA256 Credential=tests/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"}
-        return httpx.request(method, self.endpoint + path, headers=signed, timeout=10)
+        return httpx.request(method, self.endpoint + path, headers=signed, timeout=60)
 
 
 def _texts(xml: str, tag: str) -> list[str]:

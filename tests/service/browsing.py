@@ -19,7 +19,7 @@ FLAGS = (
     "--disable-sync",
     "--no-first-run",
 )
-WAIT_MS = 30_000
+WAIT_MS = 60_000
 AXE = ROOT / "service/dashboard/node_modules/axe-core/axe.min.js"
 """Installed with what builds the pages."""
 

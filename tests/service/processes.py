@@ -33,15 +33,16 @@ class Serving:
     port: int
     log_file: Path
 
-    def ended(self, sign: signal.Signals, timeout_s: float = 20.0) -> int:
+    def ended(self, sign: signal.Signals, timeout_s: float = 120.0) -> int:
         """Send a signal; the exit status."""
         self.process.send_signal(sign)
         return self.process.wait(timeout_s)
 
     @property
     def log(self) -> list[dict[str, Any]]:
-        """Every line that it has logged."""
-        return [json.loads(line) for line in self.log_file.read_text("utf-8").splitlines()]
+        """Every line that it has logged, and not what of the next is there already."""
+        written = self.log_file.read_text("utf-8")
+        return [json.loads(line) for line in written[: written.rfind("\n") + 1].splitlines()]
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from service.media_header import NO_FLAGS, MediaFlag, MediaHeader, MediaKind
 from service.stream_wire import SUBPROTOCOL, server_message
 
 Json = dict[str, Any]
+WITHIN_S = 120.0
 
 
 class Talk:
@@ -47,7 +48,7 @@ class Talk:
         await self.socket.send(MediaHeader(kind, seq, flags, **header).packed() + payload)
         self.seq = seq + 1
 
-    async def until(self, kind: str, where: Callable[[Json], bool] = lambda _: True, *, within_s: float = 30.0) -> Json:
+    async def until(self, kind: str, where: Callable[[Json], bool] = lambda _: True, *, within_s: float = WITHIN_S) -> Json:
         """The first event of a kind, past or to come."""
 
         def found() -> Json | None:
@@ -59,7 +60,7 @@ class Talk:
         assert event is not None, f"closed with {self.socket.close_code} and no {kind}: {[one['type'] for one in self.events]}"
         return event
 
-    async def room(self, size: int, *, within_s: float = 30.0) -> None:
+    async def room(self, size: int, *, within_s: float = WITHIN_S) -> None:
         """Wait until the credit has room for another piece of so many bytes."""
 
         def free() -> bool:
@@ -79,7 +80,7 @@ class Talk:
             await self.media(kind, piece, pts_us=None if stamps_us is None else stamps_us[i])
             self.sent = self.sent[0] + 1, self.sent[1] + len(piece)
 
-    async def closed(self, *, within_s: float = 30.0) -> int:
+    async def closed(self, *, within_s: float = WITHIN_S) -> int:
         """The close code, when it has come."""
         async with asyncio.timeout(within_s):
             await asyncio.wait([self._reading])
@@ -176,7 +177,7 @@ class Left:
     def __init__(self) -> None:
         self._before = _living()
 
-    def behind(self, *, within_s: float = 20.0) -> set[str]:
+    def behind(self, *, within_s: float = WITHIN_S) -> set[str]:
         until = time.monotonic() + within_s
         while (left := _living() - self._before) and time.monotonic() < until:
             time.sleep(0.05)

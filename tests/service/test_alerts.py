@@ -8,7 +8,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import datetime
 from fractions import Fraction
 from functools import partial
 from ipaddress import ip_network
@@ -115,15 +115,14 @@ def test_while_the_database_is_away_the_feed_goes_on_and_what_began_is_told_once
             first = watcher.until("score", lambda event: event["p"] is not None)
             with closing(sqlite3.connect(settings.data_dir / "undercurrent.db", isolation_level=None)) as other:
                 other.execute("BEGIN EXCLUSIVE")
-                # The alert is judged after three seconds; a statement waits for the lock for five, and is tried again.
-                watcher.until("score", lambda event: event["at"]["t"] > first["at"]["t"] + 9)
+                until(lambda: client.get(feed).json()["live"]["totals"]["alerts"] > 0)
+                judged, at_s = now(), watcher.of("score")[-1]["at"]["t"]
+                # A statement waits for the lock for five seconds, and is tried again.
+                watcher.until("score", lambda event: event["at"]["t"] > at_s + 6)
                 assert watcher.of("alert") == [] and client.get(f"{feed}/alerts").json()["items"] == []
                 assert [event["session_id"] for event in watcher.of("score")] == [first["session_id"]] * len(watcher.of("score"))
-                released = now()
             began = watcher.until("alert")["alert"]
-            assert (began["n"], began["state"]) == (1, "open") and datetime.fromisoformat(began["told_at"]) < released - timedelta(
-                seconds=3
-            )
+            assert (began["n"], began["state"]) == (1, "open") and datetime.fromisoformat(began["told_at"]) <= judged
             assert client.patch(feed, json={"rule": NEVER}).status_code == 200
             kept = watcher.until("alert", lambda event: event["change"] == "clip")["alert"]
             assert [event["change"] for event in watcher.of("alert")] == ["began", "ended", "clip"]
@@ -148,7 +147,7 @@ def test_a_store_that_hangs_holds_up_neither_the_feed_nor_a_change_of_its_rule(
 
     def slowly(self: FeedStore, feed_id: str, n: int, evidence: Evidence, content: bytes) -> None:
         begun.set()
-        held.wait(60)
+        held.wait(600)
         put(self, feed_id, n, evidence, content)
 
     monkeypatch.setattr(FeedStore, "put", slowly)
@@ -157,7 +156,7 @@ def test_a_store_that_hangs_holds_up_neither_the_feed_nor_a_change_of_its_rule(
         with Watcher(client, feed) as watcher:
             try:
                 first = watcher.until("score")
-                assert begun.wait(60)
+                assert begun.wait(120)
                 assert client.patch(feed, json={"rule": NEVER}).status_code == 200
                 later = watcher.of("score")[-1]["at"]["t"] + 3
                 assert watcher.until("score", lambda event: event["at"]["t"] > later)["session_id"] == first["session_id"]

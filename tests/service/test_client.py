@@ -27,7 +27,7 @@ from service.client.link import routed
 from service.close_codes import CloseCode
 from service.outages import DatabaseUnavailable
 from service.problems import problem_of
-from service.schemas import ModelOut
+from service.schemas import ModelOut, VerdictOut
 from service.settings import Settings
 from service.stream_errors import error_event
 from service.stream_intake import Intake
@@ -46,7 +46,7 @@ from service.stream_wire import (
     Totals,
 )
 from tests.clips import face_clip
-from tests.rtsp import rtsp_server
+from tests.rtsp import RtspServer, rtsp_server
 from tests.service.broken_network import BrokenNetwork
 from tests.service.conftest import Serve
 from tests.service.processes import serving
@@ -55,7 +55,7 @@ from tests.service.test_streams import only, timeline_of, with_terms
 from tests.support import require
 from tests.web import web_server
 
-LONG_S = 60.0
+LONG_S = 120.0
 
 
 @pytest.fixture(scope="module")
@@ -226,21 +226,29 @@ async def test_the_same_clip_by_every_way(serve: Serve, settings: Settings, mkv:
         async with connect(str(client.base_url), mode="frames", codec="jpeg", pace="every") as live:
             await live.send_all([(image, stamp / 1e6) for image, stamp in zip(images, stamps, strict=True)])
             frames = await live.finish()
-        async with connect(str(client.base_url), mode="pull", source=camera.url("/file")) as live:
-            async for event in live:
-                if isinstance(event, ScoreEvent) and event.at.t > 7.0:
-                    break
-            pull = await live.finish()
-            assert live.end is not None
-            totals = live.end.totals
+        for _ in range(9):
+            pull, totals = await played(client, camera)
+            if 4 * totals.shed <= totals.looked_at:
+                break
     assert only(rows_of(looks)) == only(rows)
     assert container.model_dump(mode="json")["score"] == result["score"]
     # JPEG at quality 95 is another picture by a grey level or so; a camera is looked at as it plays, so at other moments, and less often
-    # where the machine is busy: evidence may then be too thin to say anything, as it should.
+    # where the machine is busy: evidence may then be too thin to say anything, as it should, and it is played again.
     assert frames.score.p == pytest.approx(result["score"]["p"], abs=0.03)
     assert pull.score.p == pytest.approx(result["score"]["p"], abs=0.05)
     assert container.verdict == frames.verdict == result["verdict"]
     assert pull.verdict == result["verdict"] or totals.shed > totals.looked_at
+
+
+async def played(client: httpx.Client, camera: RtspServer) -> tuple[VerdictOut, Totals]:
+    """What comes of eight seconds of a camera."""
+    async with connect(str(client.base_url), mode="pull", source=camera.url("/file")) as live:
+        async for event in live:
+            if isinstance(event, ScoreEvent) and event.at.t > 7.0:
+                break
+        verdict = await live.finish()
+        assert live.end is not None
+    return verdict, live.end.totals
 
 
 async def test_whoever_leaves_without_finishing_leaves_nothing_behind(client: httpx.Client, mkv: Path) -> None:
@@ -259,7 +267,8 @@ async def test_whoever_leaves_without_finishing_leaves_nothing_behind(client: ht
         await nothing_runs(client)
         with pytest.raises(errors.Misuse, match="not open"):
             await live.finish()
-    assert len(asyncio.all_tasks()) == tasks and left.behind() == set()
+    await until(lambda: len(asyncio.all_tasks()) == tasks)
+    assert left.behind() == set()
 
 
 async def test_a_full_service_is_asked_again(serve: Serve, settings: Settings) -> None:
@@ -361,7 +370,7 @@ async def test_somebody_who_speaks_something_else(settings: Settings) -> None:
 
     async with await asyncio.start_server(babble, "127.0.0.1", 0) as server:
         with pytest.raises(errors.WrongProtocol):
-            async with connect(f"http://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}", mode="container"):
+            async with connect(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", mode="container"):
                 pass
     for spoken, reason in ((None, "got none"), ("undercurrent.v1", "cannot be understood")):
         protocols = None if spoken is None else [Subprotocol(spoken)]

@@ -33,7 +33,7 @@ def put(client: httpx.Client, content: bytes) -> str:
     """Upload around the service; the id."""
     made = client.post("/v1/uploads")
     assert (made.status_code, made.headers["Cache-Control"], made.json()["method"]) == (201, "no-store", "PUT")
-    assert httpx.put(made.json()["url"], content=content).status_code == 200
+    assert httpx.put(made.json()["url"], content=content, timeout=60).status_code == 200
     name: str = made.json()["id"]
     return name
 
@@ -59,10 +59,10 @@ def test_an_upload_may_be_repeated_until_it_is_claimed(client: httpx.Client, cli
     made = client.post("/v1/uploads").json()
     assert_problem(analyse(client, made["id"]), 404, "upload-not-found")
     for content in (b"half of it", clip.read_bytes()):
-        assert httpx.put(made["url"], content=content).status_code == 200
+        assert httpx.put(made["url"], content=content, timeout=60).status_code == 200
     claimed = analyse(client, made["id"])
     # Whoever still has the URL cannot change what is judged.
-    assert httpx.put(made["url"], content=b"something else").status_code == 200
+    assert httpx.put(made["url"], content=b"something else", timeout=60).status_code == 200
     assert client.get(claimed.json()["links"]["media"]).content == clip.read_bytes()
 
 

@@ -324,7 +324,7 @@ def test_a_browser_draws_the_page(tmp_path: Path) -> None:
         ],
         check=True,
         capture_output=True,
-        timeout=60,
+        timeout=300,
     )
     picture = cv2.imread(str(shot))
     assert picture is not None and np.asarray(picture).std() > 10

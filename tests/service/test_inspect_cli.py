@@ -157,6 +157,7 @@ def test_the_page_steps_from_picture_to_picture(store: Path, tmp_path: Path) -> 
         page.goto(page_file.as_uri())
         page.wait_for_function("document.getElementById('clip').readyState >= 2")
         page.evaluate("document.getElementById('clip').pause(); document.getElementById('clip').currentTime = 0")
+        page.wait_for_function("document.getElementById('where').textContent.startsWith('frame 1 ')")
         seen = []
         for key in ("ArrowRight", "ArrowRight", "ArrowRight", "ArrowLeft", "ArrowLeft", "ArrowLeft", "ArrowLeft"):
             page.wait_for_function("!document.getElementById('clip').seeking")

@@ -71,7 +71,7 @@ def test_a_signal_ends_the_service_and_keeps_its_work(
             assert any(name == "progress" for name, _ in events(stream.iter_lines()))
             running.send_signal(sign)
             # The listener is let go: its stream ends without an `end` event, which makes a browser ask again.
-            assert running.wait(timeout=20) == status
+            assert running.wait(timeout=120) == status
     with serve(settings) as client:
         assert until(client, path, "running")["started_at"] is not None
         client.post(f"{path}/cancel")
@@ -83,7 +83,7 @@ def test_a_killed_service_leaves_work_that_the_next_one_takes_up(settings: Setti
         second = upload(client, clip).headers["Location"]
         until(client, first, "running")
         running.send_signal(signal.SIGKILL)
-        running.wait(timeout=20)
+        running.wait(timeout=120)
     orphan = settings.data_dir / "analyses" / "half-an-upload"
     orphan.mkdir()
     with serve(settings) as client:

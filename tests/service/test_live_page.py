@@ -130,6 +130,19 @@ MEASURED = """(() => {
   return {portrait: [columns[0], rows[0], columns.at(-1) + 1, rows.at(-1) + 1], box: [left, y, left + width, y + height]};
 })()"""
 
+# How often the camera itself showed nothing for about a second, as on a machine that does something else.
+WATCH_CAMERA = """() => {
+  const video = document.getElementById("camera");
+  let before = null;
+  window.halts = 0;
+  const see = (_now, {mediaTime}) => {
+    if (before !== null && mediaTime - before > 0.9) window.halts += 1;
+    before = mediaTime;
+    video.requestVideoFrameCallback(see);
+  };
+  video.requestVideoFrameCallback(see);
+}"""
+
 
 def test_a_person_looks_into_the_camera_and_gets_a_verdict(desk: Desk, client: httpx.Client) -> None:
     page, wires = desk.page, Wires(desk.page)
@@ -214,6 +227,7 @@ def test_a_recording_is_cut_and_goes_on_and_gets_its_verdict(browser: Browser, n
     with desk_at(browser, network.url, permissions=("camera",), wait_ms=WAIT_MS) as desk:
         page, wires = desk.page, Wires(desk.page)
         page.goto("/live")
+        page.evaluate(WATCH_CAMERA)
         page.get_by_label("Sent as").select_option("recording")
         page.get_by_role("button", name="Start the camera").click()
         looks_at_least(page, 4)
@@ -223,12 +237,12 @@ def test_a_recording_is_cut_and_goes_on_and_gets_its_verdict(browser: Browser, n
         looks_at_least(page, 12)
         eventually(page, "document.querySelector('#boxes rect') !== null", wait_ms=WAIT_MS)
         stop(page)
-        end = wires.of("end")[0]
+        end, halts = wires.of("end")[0], page.evaluate("window.halts")
         expect(page.locator("#verdict")).to_contain_text(end["verdict"]["sentence"])
     assert wires.of("ready")[0]["mode"] == "container" and len(wires.of("resumed")) >= 1
     assert wires.numbered() == list(range(1, end["event_seq"] + 1))
-    # A WebM with a piece missing or doubled could not be decoded to its end.
-    assert end["reason"] == "stopped" and wires.of("error") == [] and wires.of("gap") == []
+    # A WebM with a piece missing or doubled could not be decoded to its end, or had a gap where the camera filmed.
+    assert end["reason"] == "stopped" and wires.of("error") == [] and len(wires.of("gap")) <= halts
     assert [text for text in desk.complaints if "WebSocket" not in text] == []
 
 

@@ -41,6 +41,9 @@ from tests.clips import face_clip, one_frame_clip, variable_pts
 from tests.support import ROOT, require
 from tests.zoo import steady
 
+# Longer than anything takes that ends by itself.
+LONG_S = 60.0
+
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[MediaSandbox]:
@@ -127,22 +130,22 @@ def test_a_report_before_the_end_is_refused(sandbox: MediaSandbox, clip: Path) -
 
 
 @pytest.mark.parametrize(
-    ("number", "error", "says"),
+    ("number", "patience_s", "error", "says"),
     [
-        (signal.SIGSEGV, DecoderCrashed, "SIGSEGV"),
-        (signal.SIGKILL, DecoderCrashed, "SIGKILL"),
-        (signal.SIGSTOP, DecoderStalled, "within 1 s"),
+        (signal.SIGSEGV, LONG_S, DecoderCrashed, "SIGSEGV"),
+        (signal.SIGKILL, LONG_S, DecoderCrashed, "SIGKILL"),
+        (signal.SIGSTOP, 1.0, DecoderStalled, "within 1 s"),
     ],
 )
 def test_a_child_that_dies_in_the_middle_is_a_typed_error_and_the_next_file_works(
-    sandbox: MediaSandbox, clip: Path, number: signal.Signals, error: type[PipelineError], says: str
+    sandbox: MediaSandbox, clip: Path, number: signal.Signals, patience_s: float, error: type[PipelineError], says: str
 ) -> None:
     began = time.monotonic()
-    with sandbox.read_frames(clip, hz=None, limits=Limits(read_timeout_s=1.0)) as frames, pytest.raises(error, match=says):
+    with sandbox.read_frames(clip, hz=None, limits=Limits(read_timeout_s=patience_s)) as frames, pytest.raises(error, match=says):
         for seen, _frame in enumerate(frames):
             if seen == 3:
                 os.kill(frames.pid, number)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < LONG_S
     _wait_for(lambda: not Path(f"/proc/{frames.pid}").exists())
     assert len(_all(sandbox.read_frames(clip, hz=None))) > 20
 
@@ -175,9 +178,8 @@ def test_children_are_counted_and_those_that_fail_twice_over(clip: Path, tmp_pat
         with pytest.raises(UnsupportedMedia):
             sandbox.read_frames(tmp_path / "text")
         assert sandbox.counts == ChildCounts(alive=0, started=2, crashed=0, stalled=0), "a refusal is no crash"
-        limits = Limits(read_timeout_s=0.2)
-        for sign, error in ((signal.SIGSEGV, DecoderCrashed), (signal.SIGSTOP, DecoderStalled)):
-            with sandbox.read_frames(clip, hz=None, limits=limits) as frames, pytest.raises(error):
+        for sign, patience_s, error in ((signal.SIGSEGV, LONG_S, DecoderCrashed), (signal.SIGSTOP, 0.2, DecoderStalled)):
+            with sandbox.read_frames(clip, hz=None, limits=Limits(read_timeout_s=patience_s)) as frames, pytest.raises(error):
                 for _ in frames:
                     os.kill(frames.pid, sign)
         assert sandbox.counts == ChildCounts(alive=0, started=4, crashed=1, stalled=1)
@@ -307,12 +309,12 @@ def test_a_slow_feed_is_waited_for(sandbox: MediaSandbox, tmp_path: Path) -> Non
         def read(self, n: int, /) -> bytes:
             if self.at > len(data) // 2 and not self.paused:
                 self.paused = True
-                time.sleep(1.5)
+                time.sleep(5.0)
             piece = data[self.at : self.at + min(n, 4096)]
             self.at += len(piece)
             return piece
 
-    assert len(_all(sandbox.read_frames(Slow(), hz=None, limits=Limits(read_timeout_s=0.5)))) == 48
+    assert len(_all(sandbox.read_frames(Slow(), hz=None, limits=Limits(read_timeout_s=4.0)))) == 48
 
 
 def test_an_answer_that_makes_no_sense_is_a_crash(sandbox: MediaSandbox, clip: Path) -> None:
@@ -324,11 +326,10 @@ def test_an_answer_that_makes_no_sense_is_a_crash(sandbox: MediaSandbox, clip: P
 
 
 def _wait_for(done: Callable[[], bool]) -> None:
-    for _ in range(100):
-        if done():
-            return
+    until = time.monotonic() + LONG_S
+    while not done():
+        assert time.monotonic() < until, f"it did not happen within {LONG_S:g} s"
         time.sleep(0.05)
-    pytest.fail("it did not happen within 5 s")
 
 
 def test_a_file_that_really_makes_ffmpeg_abort_harms_nobody(sandbox: MediaSandbox, clip: Path) -> None:
@@ -405,7 +406,7 @@ def _hangs_up_and_lives(talk: socket.socket, memory: int) -> None:
     del memory
     _greets(talk)
     talk.close()
-    time.sleep(60)
+    time.sleep(2 * LONG_S)
 
 
 def _never_reads(talk: socket.socket, memory: int) -> None:
@@ -429,25 +430,25 @@ def _boasts(talk: socket.socket, memory: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("does", "error"),
+    ("does", "most_s", "error"),
     [
-        (_cuts_memory, DecoderCrashed),
-        (_hangs_up_and_lives, DecoderCrashed),
-        (_never_reads, DecoderCrashed),
-        (_babbles, DecoderStalled),
-        (_boasts, DecoderCrashed),
+        (_cuts_memory, LONG_S, DecoderCrashed),
+        (_hangs_up_and_lives, LONG_S, DecoderCrashed),
+        (_never_reads, LONG_S, DecoderCrashed),
+        (_babbles, 2.0, DecoderStalled),
+        (_boasts, LONG_S, DecoderCrashed),
     ],
 )
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 def test_a_child_that_was_taken_over_ends_as_a_typed_error(
-    clip: Path, does: Callable[[socket.socket, int], None], error: type[PipelineError]
+    clip: Path, does: Callable[[socket.socket, int], None], most_s: float, error: type[PipelineError]
 ) -> None:
     """It cannot make its parent hang, read where there is no memory, or take more than the limits."""
-    limits = Limits(open_timeout_s=2, read_timeout_s=1, max_wall_s=2)
+    limits = Limits(open_timeout_s=LONG_S, read_timeout_s=LONG_S, max_wall_s=most_s)
     began = time.monotonic()
     with _Taken(does).read_frames(clip, hz=None, limits=limits) as frames, pytest.raises(error):
         list(frames)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < LONG_S
 
 
 TRIES = """
@@ -476,7 +477,7 @@ print(started.network_gone, started.files_gone, *(can(one) for one in (
 
 def test_what_is_locked_up_can_open_make_remove_signal_and_reach_nothing(tmp_path: Path) -> None:
     (tmp_path / "there").touch()
-    with socket.create_server(("127.0.0.1", 0)) as listener, subprocess.Popen(["sleep", "60"]) as victim:
+    with socket.create_server(("127.0.0.1", 0)) as listener, subprocess.Popen(["sleep", "600"]) as victim:
         port = str(listener.getsockname()[1])
         arguments = [str(victim.pid), str(tmp_path / "new"), str(tmp_path / "there"), port]
         done = subprocess.run([sys.executable, "-c", TRIES, *arguments], capture_output=True, text=True, check=True, cwd=ROOT)
@@ -593,10 +594,10 @@ def test_a_feed_that_drips_is_not_what_a_child_is_blamed_for(sandbox: MediaSandb
     class Drips:
         def read(self, n: int, /) -> bytes:
             del n
-            time.sleep(0.05)
+            time.sleep(0.08)
             return data.read(len(whole) // 100)
 
-    assert len(_all(sandbox.read_frames(Drips(), hz=None, limits=Limits(max_wall_s=1)))) == 400
+    assert len(_all(sandbox.read_frames(Drips(), hz=None, limits=Limits(max_wall_s=6)))) == 400
 
 
 def test_a_death_without_a_name_is_a_crash(sandbox: MediaSandbox, clip: Path) -> None:
@@ -634,8 +635,8 @@ def test_a_stopped_zygote_is_replaced_once_for_all_who_wait(clip: Path) -> None:
         sandbox.probe(clip)
         assert sandbox._children._zygote is not None
         os.kill(sandbox._children._zygote.pid, signal.SIGSTOP)
-        probes = [threads.submit(sandbox.probe, clip, limits=Limits(open_timeout_s=2)) for _ in range(6)]
-        assert {probe.result(30).codec for probe in probes} == {"h264"}
+        probes = [threads.submit(sandbox.probe, clip, limits=Limits(open_timeout_s=5)) for _ in range(6)]
+        assert {probe.result(LONG_S).codec for probe in probes} == {"h264"}
 
 
 def test_a_stopped_zygote_does_not_keep_the_service_from_ending(clip: Path) -> None:
@@ -644,11 +645,11 @@ def test_a_stopped_zygote_does_not_keep_the_service_from_ending(clip: Path) -> N
         assert sandbox._children._zygote is not None
         pid = sandbox._children._zygote.pid
         os.kill(pid, signal.SIGSTOP)
-        resumes = threading.Timer(10, os.kill, (pid, signal.SIGCONT))
+        resumes = threading.Timer(LONG_S, os.kill, (pid, signal.SIGCONT))
         resumes.start()
         began = time.monotonic()
     resumes.cancel()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < LONG_S
 
 
 def test_what_cannot_be_found_out_is_unknown_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:

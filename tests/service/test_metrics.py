@@ -28,7 +28,6 @@ from service.settings import Settings
 from service.witness import Witness
 from tests.clips import face_frame
 from tests.service.conftest import upload
-from tests.service.test_analyses import until
 from tests.support import require
 
 Values = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -102,13 +101,16 @@ def test_who_asks_for_openmetrics_gets_it(judged: tuple[httpx.Client, str]) -> N
 
 def test_the_queue_shows_how_many_wait_and_for_how_long(client: httpx.Client, endless: Path) -> None:
     paths = [upload(client, endless).headers["Location"] for _ in range(3)]
-    until(client, paths[0], "running")
+    while one(scrape(client), "undercurrent_decode_children") == 0:
+        assert client.get(paths[0]).json()["status"] in ("queued", "running")
+    began = time.monotonic()
     before = scrape(client)
     time.sleep(0.2)
     after = scrape(client)
+    took_s = time.monotonic() - began
     assert (one(after, "undercurrent_analyses", status="queued"), one(after, "undercurrent_analyses", status="running")) == (2, 1)
     age = "undercurrent_queue_oldest_age_seconds"
-    assert 0.2 <= one(after, age) - one(before, age) < 5
+    assert 0.2 <= one(after, age) - one(before, age) <= took_s
     assert one(after, "undercurrent_decode_children") == 1
     for path in reversed(paths):
         client.post(f"{path}/cancel")
@@ -130,7 +132,7 @@ async def test_live_streams_show_their_latency_and_the_engines_their_batches(set
                 time.sleep(0.1)
             during = values((await Page.of(rooms)).collect())
             stream.end()
-            judging.join(30)
+            judging.join(120)
         found = values(parse(generate_latest(await Page.of(rooms)).decode()))
     scored = [event for event in events if isinstance(event, Scored)]
     assert 1 < len(scored) == one(found, "undercurrent_frame_to_score_seconds_count")

@@ -20,7 +20,7 @@ from service.wall_wire import Hello, History, OfFeed, Tick
 Json = dict[str, Any]
 MODELS = TypeAdapter[Any](FeedStateEvent | AlertEvent | MissedEvent | ScoreEvent | FaceEvent | GapEvent | DropEvent | Stats)
 WALL_MODELS: Mapping[str, type[Wire]] = {"hello": Hello, "history": History, "tick": Tick}
-WITHIN_S = 60.0
+WITHIN_S = 120.0
 
 
 class Watcher:
