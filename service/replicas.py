@@ -8,6 +8,7 @@ either.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from functools import partial
@@ -81,10 +82,12 @@ class Replicas:
         every = ((self._settings.replica_lost_s / BEATS, self._beat), (SWEEP_S, self._sweep))
         self._tasks = [asyncio.create_task(self._repeat(each_s, do), name=do.__name__) for each_s, do in every]
 
-    async def _remove_orphans(self, *, only_old: bool = False) -> list[str]:
+    async def _remove_orphans(self, *, old_at_s: float | None = None) -> list[str]:
+        """All that there are, or those that are old at that moment."""
         kept = await asyncio.to_thread(self._storage.kept)
         known = await self._database.ids()
-        return await asyncio.to_thread(partial(self._storage.remove_orphans, kept, known, only_old=only_old))
+        remove = partial(self._storage.remove_orphans, kept, known, only_old=old_at_s is not None, at_s=old_at_s)
+        return await asyncio.to_thread(remove)
 
     async def leave(self) -> None:
         """Hand over what is under way and was stopped; nothing of it is left."""
@@ -125,13 +128,14 @@ class Replicas:
         if min(await self._database.replicas(), default=self._name) != self._name:
             return
         await asyncio.to_thread(self._workflows.forget_ended, FORGET_S)
+        at_s = time.time()  # read before it is asked whether that can be believed: a step meanwhile is seen, a later one makes nothing old
         if not self._clock.is_steady:
             return
         if self._settings.retention_days is not None:
             await self._remove_ended(self._settings.retention_days)
         if monotonic() >= self._orphans_due_s:
             self._orphans_due_s = monotonic() + ORPHANS_S
-            if orphans := await self._remove_orphans(only_old=True):
+            if orphans := await self._remove_orphans(old_at_s=at_s):
                 log.info("orphans_removed", orphans=orphans)
 
     async def _remove_ended(self, days: float) -> None:

@@ -127,22 +127,24 @@ class Storage:
         """
         return self._objects.groups("analyses")
 
-    def remove_orphans(self, kept: Iterable[str], known: Iterable[str], *, only_old: bool = False) -> list[str]:
+    def remove_orphans(self, kept: Iterable[str], known: Iterable[str], *, only_old: bool = False, at_s: float | None = None) -> list[str]:
         """Remove whatever no row knows (a process died between an upload's first byte and its row), and uploads that nobody claimed.
 
         Args:
             kept: what there was before the rows were read: what came meanwhile may have a row by now.
             known: what has a row.
             only_old: this process may be storing what has no row yet; as others may always, where they share the store.
+            at_s: seconds since the epoch by which it is told what is old; None: now.
 
         Returns what is gone.
 
         Raises:
             StoreUnavailable: the store is away.
         """
+        at_s = time.time() if at_s is None else at_s
         unknown = sorted(set(kept) - set(known))
-        orphans = [f"analyses/{name}" for name in unknown if (self._objects.is_own and not only_old) or _is_old(name)]
-        orphans += [f"uploads/{name}" for name in self._uploads() if _is_old(name.rpartition("/")[2])]
+        orphans = [f"analyses/{name}" for name in unknown if (self._objects.is_own and not only_old) or _is_old(name, at_s)]
+        orphans += [f"uploads/{name}" for name in self._uploads() if _is_old(name.rpartition("/")[2], at_s)]
         removed = []
         for name in orphans:
             try:
@@ -450,13 +452,13 @@ def _crop(track: int, k: int, layer: Layer) -> str:
     return f"{track}-{k}.{'jpg' if layer == 'face' else 'png'}"
 
 
-def _is_old(name: str) -> bool:
-    """Whether an analysis was begun long ago, by its id; what is no id of ours is nobody's to remove."""
+def _is_old(name: str, at_s: float) -> bool:
+    """Whether an analysis was begun long before `at_s`, by its id; what is no id of ours is nobody's to remove."""
     try:
         made = UUID(name)
     except ValueError:
         return False
-    return made.version == 7 and (made.int >> 80) / 1000 < time.time() - ORPHAN_S
+    return made.version == 7 and (made.int >> 80) / 1000 < at_s - ORPHAN_S
 
 
 async def _copied(chunks: AsyncIterable[bytes], copy: FileIO) -> AsyncIterator[bytes]:

@@ -73,7 +73,7 @@ def test_only_the_guilty_stream_hears_of_its_failure(model: Model) -> None:
 
     alone = Inference(open_to_all(model))
     (expected,) = alone.judge([Look(CROPS[0], alone.acquire(), float("inf"))])
-    with Engine(with_eye(open_to_all(model), eye), window_s=0.2) as engine, engine.seat() as one, engine.seat() as two:
+    with Engine(with_eye(open_to_all(model), eye), window_s=60) as engine, engine.seat() as one, engine.seat() as two:
         a, b = Look(CROPS[0], one.acquire(), float("inf")), Look(guilty, two.acquire(), float("inf"))
         with ThreadPoolExecutor(2) as threads:
             fine, failed = threads.submit(one.judge, [a]), threads.submit(two.judge, [b])

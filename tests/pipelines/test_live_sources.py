@@ -25,14 +25,18 @@ from pipelines.errors import PipelineError, SourceError, SourceRefused, SourceUn
 from pipelines.frames import FrameSource, probe, read_frames
 from pipelines.media import Frame, Limits
 from tests import clips
+from tests.ports import free_port
 from tests.rtsp import KEPT, USER, Answering, RtspServer, rtsp_server
 from tests.support import ROOT, require
 
-LIMITS = Limits(open_timeout_s=5.0, read_timeout_s=1.0)
+LIMITS = Limits(open_timeout_s=60.0, read_timeout_s=30.0)
+"""For whatever does not fall silent: a machine that is busy for some seconds does not make it so."""
+HASTY = Limits(open_timeout_s=60.0, read_timeout_s=3.0)
+"""For what does, and is to be noticed."""
 INTERVAL = Fraction(1, 30)
 TICK = Fraction(1, 90000)
-# What a busy machine may add to a limit.
-MARGIN_S = 2.0
+# What a busy machine may add to a limit; less than the limits of LIMITS, so that within it none of those has come to its end.
+MARGIN_S = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +240,7 @@ def _slices(content: bytearray) -> list[tuple[int, int]]:
 def test_a_camera_that_dies_is_a_disconnection(doomed: RtspServer) -> None:
     with read_frames(doomed.url("/live"), hz=None, limits=LIMITS) as source:
         frames, took_s = _read_to_the_end(source, 20, doomed.kill)
-    assert took_s < LIMITS.read_timeout_s + MARGIN_S
+    assert took_s < MARGIN_S
     assert len(frames) >= 20
     assert set(_distances(frames)) == {INTERVAL}
     assert source.disconnected
@@ -244,9 +248,9 @@ def test_a_camera_that_dies_is_a_disconnection(doomed: RtspServer) -> None:
 
 
 def test_a_camera_that_falls_silent_ends_in_time(doomed: RtspServer) -> None:
-    with read_frames(doomed.url("/live"), hz=None, limits=LIMITS) as source:
+    with read_frames(doomed.url("/live"), hz=None, limits=HASTY) as source:
         frames, took_s = _read_to_the_end(source, 20, doomed.stop)
-    assert took_s < 2 * LIMITS.read_timeout_s + MARGIN_S
+    assert took_s < 2 * HASTY.read_timeout_s + MARGIN_S
     assert len(frames) >= 20
     assert source.disconnected
     assert "stalled" in _codes(source)
@@ -254,9 +258,9 @@ def test_a_camera_that_falls_silent_ends_in_time(doomed: RtspServer) -> None:
 
 @pytest.mark.parametrize("fault", ["reset", "cut inside a packet", "noise"])
 def test_a_connection_that_breaks_is_a_disconnection(server: RtspServer, fault: str) -> None:
-    with _Middle(server.port) as middle, read_frames(f"rtsp://127.0.0.1:{middle.port}/live", hz=None, limits=LIMITS) as source:
+    with _Middle(server.port) as middle, read_frames(f"rtsp://127.0.0.1:{middle.port}/live", hz=None, limits=HASTY) as source:
         frames, took_s = _read_to_the_end(source, 20, lambda: middle.spoil(fault))
-    assert took_s < 2 * LIMITS.read_timeout_s + MARGIN_S
+    assert took_s < 2 * HASTY.read_timeout_s + MARGIN_S
     assert len(frames) >= 20
     assert source.disconnected
     assert _codes(source) & {"disconnected", "stalled"}
@@ -283,7 +287,7 @@ class _Middle:
         self._fault = fault
 
     def _carry(self) -> None:
-        self._listener.settimeout(10)
+        self._listener.settimeout(60)
         reader, _ = self._listener.accept()
         with suppress(OSError), reader, socket.create_connection(("127.0.0.1", self._server_port)) as server:
             while True:
@@ -312,13 +316,6 @@ def test_a_frozen_camera_is_unreachable_in_time(doomed: RtspServer) -> None:
     assert time.monotonic() - began_s < 1 + MARGIN_S
 
 
-def _closed_port() -> int:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        port: int = closed.getsockname()[1]
-        return port
-
-
 @pytest.mark.parametrize(
     ("mount", "user", "says"),
     [
@@ -330,10 +327,10 @@ def _closed_port() -> int:
     ],
 )
 def test_what_a_camera_refuses_is_unreachable_at_once(server: RtspServer, mount: str, user: str, says: str) -> None:
-    url = f"rtsp://{user}@127.0.0.1:{_closed_port()}/live?token=wrongword" if mount == "closed" else server.url(mount, user)
+    url = f"rtsp://{user}@127.0.0.1:{free_port()}/live?token=wrongword" if mount == "closed" else server.url(mount, user)
     began_s = time.monotonic()
     with pytest.raises(SourceUnreachable, match=says) as refusal:
-        read_frames(url)
+        read_frames(url, limits=LIMITS)
     assert time.monotonic() - began_s < MARGIN_S
     assert refusal.value.expected and refusal.value.got
     assert "wrongword" not in f"{refusal.value} {refusal.value.expected} {refusal.value.got}"
@@ -344,13 +341,13 @@ def test_no_traceback_tells_credentials(scheme: str) -> None:
     """A log takes the whole chain of causes, and FFmpeg's errors carry the URL."""
     word = "wrong" + "word"  # put together here, because a traceback quotes lines of source
     with pytest.raises(SourceUnreachable) as refusal:
-        read_frames(f"{scheme}://camera:{word}@127.0.0.1:{_closed_port()}/live?token={word}")
+        read_frames(f"{scheme}://camera:{word}@127.0.0.1:{free_port()}/live?token={word}")
     told = "".join(traceback.format_exception(refusal.value))
     assert word not in told
 
 
 def test_who_knows_the_password_sees_and_nobody_reads_it(doomed: RtspServer) -> None:
-    with read_frames(doomed.url("/private", USER), hz=None, limits=LIMITS) as source:
+    with read_frames(doomed.url("/private", USER), hz=None, limits=HASTY) as source:
         frames, _ = _read_to_the_end(source, 5, doomed.stop)
     assert len(frames) >= 5
     assert USER.partition(":")[2] not in f"{source.media} {source.warnings} {source.report}"
@@ -360,7 +357,7 @@ def test_who_knows_the_password_sees_and_nobody_reads_it(doomed: RtspServer) -> 
 def test_an_outage_is_a_real_dt(doomed: RtspServer, mount: str, provenance: str, hz: int | None) -> None:
     """Told by the sender's clock where both sessions know it (/prompt says it before the first picture), else by arrival."""
     before: list[Frame] = []
-    last_s = 0.0
+    began_s = last_s = time.monotonic()
     with read_frames(doomed.url(mount), hz=hz, limits=LIMITS) as first:
         for frame in first:
             before.append(frame)
@@ -370,13 +367,16 @@ def test_an_outage_is_a_real_dt(doomed: RtspServer, mount: str, provenance: str,
     assert first.disconnected
     time.sleep(1.2)
     doomed.restart()
+    opened_s = time.monotonic()
     with read_frames(doomed.url(mount), hz=hz, limits=LIMITS, clock=first.clock) as second:
         walk = iter(second)
         after = [next(walk)]
-        outage_s = time.monotonic() - last_s
+        shown_s = time.monotonic()
         after += islice(walk, 11)
     bridging = after[0]
-    assert float(_distances([before[-1], bridging])[0]) == pytest.approx(outage_s, abs=1.0)
+    # It films while it is watched: the last picture as long after its first as they are apart, at the earliest, and before it was here.
+    filmed_s = float(sum(_distances(before)))
+    assert opened_s - last_s - 0.1 < float(_distances([before[-1], bridging])[0]) < shown_s - (began_s + filmed_s) + 0.1
     assert bridging.provenance == provenance
     assert "gap" in bridging.flags
     assert bridging.dropped_before == 1, "the second session's first picture has no timestamp either"
@@ -394,7 +394,7 @@ def test_an_outage_is_a_real_dt(doomed: RtspServer, mount: str, provenance: str,
 
 def test_a_camera_may_be_left_at_any_moment(doomed: RtspServer) -> None:
     for freeze in (False, True):
-        with read_frames(doomed.url("/live"), limits=Limits()) as source:
+        with read_frames(doomed.url("/live"), limits=LIMITS) as source:
             next(iter(source))
             if freeze:
                 doomed.stop()
@@ -414,7 +414,7 @@ def test_closing_while_reading_ends_the_reading(server: RtspServer) -> None:
         "        source.close()\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, server.url("/live")], cwd=ROOT, capture_output=True, text=True, check=False, timeout=30
+        [sys.executable, "-c", code, server.url("/live")], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
     )
     assert done.returncode == 0, done.stderr[-500:] or done.returncode
 
@@ -587,9 +587,9 @@ def test_a_download_that_falls_silent_keeps_what_came(tmp_path: Path, shelf: _Sh
     shelf.files["a.mkv"] = clips.face_clip(tmp_path / "a.mkv", seconds=6.0).read_bytes()
     shelf.faults["a.mkv"] = "silent"
     began_s = time.monotonic()
-    with read_frames(shelf.url("a.mkv"), hz=None, limits=LIMITS) as source:
+    with read_frames(shelf.url("a.mkv"), hz=None, limits=HASTY) as source:
         frames = list(source)
-    assert time.monotonic() - began_s < 2 * LIMITS.read_timeout_s + MARGIN_S
+    assert time.monotonic() - began_s < 2 * HASTY.read_timeout_s + MARGIN_S
     assert 24 <= len(frames) < 144
     assert _codes(source) & {"stalled", "truncated"}
     assert not source.disconnected, "a download is no camera"
@@ -607,9 +607,9 @@ def test_a_download_that_is_cut_off_keeps_what_came(tmp_path: Path, shelf: _Shel
 def test_a_segment_that_falls_silent_is_left_for_the_next(hls: _Shelf) -> None:
     hls.faults["s1.ts"] = "silent"
     began_s = time.monotonic()
-    with read_frames(hls.url("x.m3u8"), hz=None, limits=LIMITS) as source:
+    with read_frames(hls.url("x.m3u8"), hz=None, limits=HASTY) as source:
         frames = list(source)
-    assert time.monotonic() - began_s < 2 * LIMITS.read_timeout_s + MARGIN_S
+    assert time.monotonic() - began_s < 2 * HASTY.read_timeout_s + MARGIN_S
     ticks = [frame.pts - frames[0].pts for frame in frames]
     assert ticks[:30] == HLS_TICKS[:30] and ticks[-15:] == HLS_TICKS[-15:] and set(ticks) < set(HLS_TICKS)
 

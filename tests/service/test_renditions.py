@@ -32,6 +32,9 @@ from tests.service.processes import serving
 from tests.service.test_keys import bearer, made
 from tests.service.test_metrics import one, scrape
 from tests.service.test_storage import in_bucket
+from tests.service.test_takeover import minute
+
+__all__ = ["minute"]
 
 WAIT_S = 120.0
 
@@ -205,18 +208,18 @@ def test_a_bucket_keeps_it_beside_the_evidence(
         assert s3.names() == []
 
 
-def test_a_service_that_was_killed_meanwhile_makes_it_when_it_is_back(tmp_path: Path, clip: Path) -> None:
+def test_a_service_that_was_killed_meanwhile_makes_it_when_it_is_back(tmp_path: Path, minute: Path) -> None:
     scratch = tmp_path / "data" / "scratch"
     with serving(tmp_path) as running, ThreadPoolExecutor() as pool:
-        path = stopped(running.client, clip)
+        path = stopped(running.client, minute)
         asked = pool.submit(running.client.get, f"{path}/media?rendition=h264")
         eventually(lambda: any(scratch.iterdir()), "nobody makes it")
-        running.ended(signal.SIGKILL)
+        running.ended(signal.SIGKILL, 60)
         assert isinstance(asked.exception(), httpx.TransportError)
         assert any(scratch.iterdir()) and not list((tmp_path / "data" / "analyses").glob("*/rendition/*"))
     with serving(tmp_path) as running:
         whole = wanted(running.client, path)
-        assert times(io.BytesIO(whole.content)) == times(clip)
+        assert times(io.BytesIO(whole.content)) == times(minute)
         assert not any(scratch.iterdir())
 
 

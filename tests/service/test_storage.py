@@ -157,7 +157,7 @@ async def test_uploads_that_nobody_claimed_go_when_they_are_old(s3: S3, settings
     old, new = new_id(10 * DAY_NS), new_id()
     for tenant in ("films", "pages"):
         for name in (old, new):
-            httpx.put(storage.presigned_put(tenant, name, 60) or "", content=b"media").raise_for_status()
+            httpx.put(storage.presigned_put(tenant, name, 60) or "", content=b"media", timeout=60).raise_for_status()
     before = Objects.at_url("s3://media/some/prefix")
     before.put(f"uploads/{old}/media", b"media")
     assert len(storage.remove_orphans((), ())) == 3

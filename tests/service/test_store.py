@@ -81,7 +81,7 @@ def test_refused_media_leaves_nothing_in_the_bucket(serve: Serve, stored: Settin
 
 def test_a_client_that_goes_away_leaves_nothing_in_the_bucket(serve: Serve, stored: Settings, s3: S3) -> None:
     with serve(stored) as client:
-        with socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=10) as wire:
+        with socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=60) as wire:
             wire.sendall(head(client, 50_000_000) + b"x" * 12_000_000)
             eventually(lambda: s3.half_written() != [], "an upload that has begun")
         eventually(lambda: s3.half_written() == [], "it is given up")
@@ -139,7 +139,7 @@ def test_a_store_that_dies_in_the_middle_of_an_upload_is_told_to_the_client(serv
         assert_problem(answer, 503, "store-unavailable")
         assert client.get("/v1/analyses").json()["items"] == [] and list((stored.data_dir / "scratch").iterdir()) == []
         gone.start()
-        assert client.get("/readyz").status_code == 200
+        eventually(lambda: client.get("/readyz").status_code == 200, "ready")
         whole = client.post("/v1/analyses", content=chunks(clip.read_bytes()), headers={"Content-Type": "video/mp4"})
         assert whole.status_code == 202
 

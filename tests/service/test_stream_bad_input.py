@@ -12,13 +12,14 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import cv2
 import httpx
 import numpy as np
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from pipelines.live import LiveStream
 from service import streams, websocket
@@ -210,7 +211,7 @@ def test_a_message_of_a_gigabyte(quiet: httpx.Client) -> None:
                 raw.sendall(text_frame(b'{"type":"start","mode":"container"}'))
             # The head alone says how long it will be; nothing of it is waited for.
             raw.sendall(b"\x82\xff" + struct.pack(">Q", 1024**3) + b"\0\0\0\0" + b"x" * 1000)
-            raw.settimeout(10)
+            raw.settimeout(60)
             assert close_code_of(raw) == 1009
 
 
@@ -300,9 +301,8 @@ async def test_stamps_below_zero_with_holes_backwards_and_missing(quiet: httpx.C
         await it.feed(MediaKind.JPEG, images[:24], [stamp - 3600 * second for stamp in stamps[:24]])
         await it.feed(MediaKind.JPEG, images[24:48], stamps[24:48])  # an hour later
         await it.feed(MediaKind.JPEG, images[48:72], [stamp - 7200 * second for stamp in stamps[48:72]])  # two hours before
-        for image in images[72:75]:
-            await it.media(MediaKind.JPEG, image)
-        await it.media(MediaKind.JPEG, images[75], pts_us=stamps[75] - 7200 * second)
+        await it.feed(MediaKind.JPEG, images[72:75])
+        await it.feed(MediaKind.JPEG, images[75:76], [stamps[75] - 7200 * second])
         await it.say("stop")
         end = await it.until("end")
     assert end["reason"] == "stopped"
@@ -370,7 +370,8 @@ async def test_pictures_that_are_damaged_or_too_large(quiet: httpx.Client, clip:
     large = cv2.imencode(".jpg", np.zeros((4000, 4000, 3), np.uint8))[1].tobytes()
     async with talk(quiet) as it:
         await it.say("start", mode="frames", codec="jpeg")
-        await it.feed(MediaKind.JPEG, [large, large, large], [0, 1_000_000, 2_000_000])
+        with suppress(ConnectionClosed):  # the first may be refused before the last is sent
+            await it.feed(MediaKind.JPEG, [large, large, large], [0, 1_000_000, 2_000_000])
         await refused(it, 4413, "media-too-large")
 
 
@@ -395,7 +396,10 @@ async def test_a_client_that_does_not_read(serve: Serve, settings: Settings) -> 
 def asked_until_ended(raw: socket.socket, client: httpx.Client) -> None:
     ping = text_frame(b'{"type":"ping","t":1.7976931348623157e308}')
     for n in range(20_000):
-        raw.sendall(ping)
+        try:
+            raw.sendall(ping)
+        except ConnectionError:  # it was hung up on
+            return
         time.sleep(0.0005)
         if n % 500 == 0 and not running(client, within_s=0.0):
             return
@@ -403,25 +407,29 @@ def asked_until_ended(raw: socket.socket, client: httpx.Client) -> None:
 
 async def test_a_client_that_vanishes(serve: Serve, settings: Settings, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its connection is lost; or it is there, and answers nothing."""
-    monkeypatch.setitem(websocket.OPTIONS, "ws_ping_interval", 0.3)
-    monkeypatch.setitem(websocket.OPTIONS, "ws_ping_timeout", 0.3)
-    left = Left()
-    with serve(with_terms(settings, resume_s=0.5)) as client:
+    left, brief = Left(), with_terms(settings, resume_s=0.5)
+    with serve(brief) as client:
         async with talk(client) as it:
             await it.say("start", mode="container")
             await it.feed(MediaKind.CHUNK, pieces(remuxed(clip, clip.with_suffix(".mkv")).read_bytes())[:3])
             it.socket.transport.abort()
             assert await it.closed() == 1006
+        assert await asyncio.to_thread(running, client, within_s=20.0) == 0
+    # Long enough that whoever is there, and waits for a busy machine, is not taken for gone before it has begun.
+    monkeypatch.setitem(websocket.OPTIONS, "ws_ping_interval", 2.0)
+    monkeypatch.setitem(websocket.OPTIONS, "ws_ping_timeout", 2.0)
+    with serve(brief) as client:
         with closing(shaken_hands(client)) as raw:
             raw.sendall(text_frame(b'{"type":"start","mode":"container"}'))
-            await asyncio.to_thread(first_text, raw)
-            assert client.get("/readyz").json()["streams"] >= 1
-            assert await asyncio.to_thread(running, client, within_s=20.0) == 0
+            assert (await asyncio.to_thread(first_text, raw))["type"] == "ready"
+            assert await asyncio.to_thread(running, client, within_s=60.0) == 0
         assert left.behind() == set()
 
 
 async def test_a_hundred_connections_in_a_second(serve: Serve, settings: Settings) -> None:
     left = Left()
+    # A seat that is given back is another's: those who have one keep it until everybody has been told.
+    told = asyncio.Barrier(100)
     with serve(with_terms(settings, resume_s=0.5)) as client:
 
         async def one() -> tuple[int | None, list[str]]:
@@ -429,6 +437,7 @@ async def test_a_hundred_connections_in_a_second(serve: Serve, settings: Setting
                 await it.say("start", mode="container")
                 while not it.events:
                     await asyncio.sleep(0.02)
+                await told.wait()
                 if it.events[0]["type"] == "error":
                     return await it.closed(), [it.events[0]["code"]]
                 it.socket.transport.abort()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_network
@@ -51,7 +52,8 @@ async def test_every_score_has_the_time_of_the_camera(either: httpx.Client, came
         await it.say("start", mode="pull", url=camera.url("/vfr"))
         ready = await it.until("ready")
         assert (ready["mode"], ready["pace"], ready["credit"]) == ("pull", "live", {"media": 0, "bytes": 0})
-        await it.until("score", lambda event: event["at"]["t"] - it.of("score")[0]["at"]["t"] > 4)
+        # So many that the camera's pattern is in one place of them alone, however few a second the machine can look at.
+        await it.until("score", lambda event: event["at"]["t"] - it.of("score")[0]["at"]["t"] > 4 and len(it.of("score")) > 20, within_s=60)
         await it.say("stop")
         end = await it.until("end")
         assert await it.closed() == 1000
@@ -66,23 +68,27 @@ async def test_every_score_has_the_time_of_the_camera(either: httpx.Client, came
     assert times == pytest.approx([number / 30 for number in numbers], abs=0.001)
     # RTP's zero is the picture that the camera sent first; counted from there, each is one of its pattern, in one place of it alone.
     places = [n for n in range(len(KEPT)) if all(KEPT[(n + number) % len(KEPT)] == "1" for number in numbers)]
-    assert len(places) == 1 and len(scores) > 20
+    assert len(places) == 1
 
 
 async def test_pictures_that_never_came_are_told_with_their_place(near: httpx.Client, camera: RtspServer) -> None:
     async with talk(near) as it:
         await it.say("start", mode="pull", url=camera.url("/loss"))
         # A stream must have been steady for a while before it owes pictures.
-        await it.until("drop", lambda _: len(_missing(it)) >= 4, within_s=60)
+        await it.until("drop", lambda _: sum(event["n"] for event in _missing(it)) >= 4 * len(LOST), within_s=60)
         await it.say("stop")
         end = await it.until("end")
     missing = _missing(it)
     sinces = [event["since"] * FPS for event in missing]
     assert sinces == pytest.approx([round(since) for since in sinces], abs=0.03), "one millisecond"
-    assert {event["n"] for event in missing} == {len(LOST)}
-    assert [round(later - earlier) for earlier, later in pairwise(sinces)] == [FPS] * (len(missing) - 1), "one hole a second, none twice"
+    # Drops are told in sums: after a moment in which nothing was read one may stand for several holes.
+    assert {event["n"] % len(LOST) for event in missing} == {0}
+    holes = [event["n"] // len(LOST) for event in missing]
+    apart = [FPS * n for n in holes[:-1]]
+    assert [round(later - earlier) for earlier, later in pairwise(sinces)] == apart, "one hole a second, none twice"
     numbers = {round(event["at"]["t"] * FPS) for event in it.of("score")}
-    assert not numbers & {round(since) + n for since in sinces for n in range(1, 1 + len(LOST))}
+    begins = [round(since) + FPS * n for since, several in zip(sinces, holes, strict=True) for n in range(several)]
+    assert not numbers & {begin + n for begin in begins for n in range(1, 1 + len(LOST))}
     assert end["totals"]["dropped"] == sum(event["n"] for event in it.of("drop")) and it.of("gap") == []
 
 
@@ -118,6 +124,7 @@ async def test_a_camera_that_sends_over_udp_alone(serve: Serve, settings: Settin
 
 
 async def test_an_outage_is_told_and_its_time_goes_on(either: httpx.Client, camera: RtspServer) -> None:
+    began_s = time.monotonic()
     async with talk(either) as it:
         await it.say("start", mode="pull", url=camera.url("/live"))
         await it.until("score")
@@ -125,11 +132,12 @@ async def test_an_outage_is_told_and_its_time_goes_on(either: httpx.Client, came
         await it.until("source", lambda event: event["state"] == "reconnecting")
         gap = await it.until("gap")
         await it.until("score", lambda event: event["at"]["pts"] > gap["end"]["pts"])
+        took_s = time.monotonic() - began_s
         await it.say("stop")
         await it.until("end")
     states = [event["state"] for event in it.of("source")]
     assert states[:2] == ["connecting", "running"] and "reconnecting" in states and states[-2:] == ["running", "ended"]
-    assert gap["cause"] == "reconnected" and 0 < gap["seconds"] < 20
+    assert gap["cause"] == "reconnected" and 0 < gap["seconds"] < took_s
     assert gap["end"]["t"] - gap["start"]["t"] == pytest.approx(gap["seconds"], abs=1e-6)
 
 

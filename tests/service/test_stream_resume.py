@@ -214,7 +214,7 @@ async def test_a_service_that_stops_tells_the_verdict_so_far(tmp_path: Path, chu
             service.process.send_signal(signal.SIGTERM)
             end = await it.until("end")
             assert await it.closed() == 1012
-        assert await asyncio.to_thread(service.process.wait, 20) == -signal.SIGTERM
+        assert await asyncio.to_thread(service.process.wait, 60) == -signal.SIGTERM
     assert end["reason"] == "draining" and end["verdict"]["verdict"] is not None
     (error,) = it.of("error")
     assert error["code"] == "stream-draining" and error["retryable"]

@@ -107,7 +107,7 @@ def test_a_session_cannot_be_planted(locked: tuple[httpx.Client, Settings]) -> N
     client, settings = locked
     own = {"Origin": str(client.base_url).rstrip("/")}
     planted = "uc_0123456789ab_" + "x" * 43
-    with httpx.Client(base_url=client.base_url, cookies={"undercurrent_session": planted}) as browser:
+    with httpx.Client(base_url=client.base_url, cookies={"undercurrent_session": planted}, timeout=60) as browser:
         assert_problem(browser.get("/v1/analyses"), 401, "unauthenticated")
         key = made(settings, "analyses:read")
         signed_in = browser.post("/v1/session", json={"key": key}, headers=own)

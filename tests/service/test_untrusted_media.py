@@ -22,6 +22,9 @@ from tests.fuzz.watch import Watch, watch
 
 Read = Callable[[Path, Limits], Frames]
 
+PATIENT: Final = replace(LIMITS, open_timeout_s=30.0, read_timeout_s=30.0, max_wall_s=60.0)
+"""No case is to end because the machine does something else; the CPU time of a child is held to what the fuzzer gives it."""
+
 # Kinds of bomb, and how each may end: refused for what it claims or is, or read as far as it is a video.
 BOMBS: Final[dict[str, set[str]]] = {
     "pixels": {"MediaTooLarge"},
@@ -107,7 +110,7 @@ def test_a_text_that_names_media_opens_nothing_under_any_name(scene: Scene, read
     cases = scene.of(kind)
     assert len(cases) == len(SUFFIXES)
     for case in cases:
-        with pytest.raises(UnsupportedMedia) as refusal, read(case.path, LIMITS) as frames:
+        with pytest.raises(UnsupportedMedia) as refusal, read(case.path, PATIENT) as frames:
             list(frames)
         assert str(scene.folder) not in str(refusal.value)
     assert scene.watch.touched() == []
@@ -118,7 +121,7 @@ def test_probing_a_text_that_names_media_opens_nothing(scene: Scene, sandbox: Me
     for case in scene.of(kind):
         for look in (probe, sandbox.probe):
             with pytest.raises(UnsupportedMedia):
-                look(case.path, limits=LIMITS)
+                look(case.path, limits=PATIENT)
     assert scene.watch.touched() == []
 
 
@@ -126,7 +129,7 @@ def test_no_other_lure_is_taken(scene: Scene, read: Read) -> None:
     """Keys, maps, data URLs, entities, subtitles with a second file, external tracks, aliases, attachments, linked segments."""
     others = [case for case in scene.cases if case.family == "lure" and case.kind not in ELEVEN]
     assert len({case.kind for case in others}) > 25
-    ended = {case.path.name: attempt(partial(read, case.path, LIMITS), private=scene.folder) for case in others}
+    ended = {case.path.name: attempt(partial(read, case.path, PATIENT), PATIENT, private=scene.folder) for case in others}
     assert {name: outcome for name, outcome in ended.items() if outcome.bad} == {}
     assert {name for name, outcome in ended.items() if outcome.ended == "ok"} <= {
         # whole videos, whose other parts are left where they are
@@ -143,7 +146,7 @@ def test_every_kind_of_bomb_is_tried(scene: Scene) -> None:
 @pytest.mark.parametrize("kind", BOMBS)
 def test_a_bomb_ends_within_its_limits(request: pytest.FixtureRequest, scene: Scene, read: Read, kind: str) -> None:
     in_process = "in_process" in request.node.name
-    limits = replace(LIMITS, max_memory_bytes=MEMORY_BYTES)
+    limits = replace(PATIENT, max_memory_bytes=MEMORY_BYTES)
     for case in scene.of(kind):
         if in_process and any(name in case.path.name for name in NEEDS_A_CHILD):
             continue
@@ -158,7 +161,7 @@ def test_a_sample_of_the_corpus_goes_through_the_sandbox(scene: Scene, sandbox: 
     assert len(sample) >= 80
     bad, frames = {}, 0
     for case in sample:
-        outcome = attempt(partial(sandbox.read_frames, case.path, hz=None, limits=LIMITS), private=scene.folder)
+        outcome = attempt(partial(sandbox.read_frames, case.path, hz=None, limits=PATIENT), PATIENT, private=scene.folder)
         frames += outcome.frames
         if outcome.bad:
             bad[case.path.name] = outcome
@@ -170,6 +173,6 @@ def test_a_sample_of_the_corpus_goes_through_the_sandbox(scene: Scene, sandbox: 
 def test_the_good_clips_come_through_whole(scene: Scene, read: Read) -> None:
     for case in scene.cases:
         if case.family == "good":
-            with read(case.path, LIMITS) as frames:
+            with read(case.path, PATIENT) as frames:
                 assert len(list(frames)) == 20
                 assert frames.warnings == []

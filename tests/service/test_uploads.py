@@ -136,7 +136,7 @@ def test_a_form_may_not_hide_its_bytes_around_the_file(serve: Serve, small: Sett
 
 
 def test_an_announced_giant_is_refused_before_it_is_sent(client: httpx.Client, settings: Settings) -> None:
-    with socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=10) as wire:
+    with socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=60) as wire:
         wire.sendall(head(client, 10**12))
         assert wire.recv(64).startswith(b"HTTP/1.1 413 ")
     assert left_behind(client, settings) == []
@@ -152,13 +152,13 @@ def test_a_full_disk_is_said_as_such(serve: Serve, settings: Settings, clip: Pat
 
 
 def test_a_client_that_goes_away_leaves_nothing(client: httpx.Client, settings: Settings) -> None:
-    with socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=10) as wire:
+    with socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=60) as wire:
         wire.sendall(head(client, 5_000_000) + b"x" * 2_000_000)
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while not any((settings.data_dir / "analyses").iterdir()) and time.monotonic() < until:
             time.sleep(0.01)
         assert any((settings.data_dir / "analyses").iterdir())
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while left_behind(client, settings) and time.monotonic() < until:
         time.sleep(0.02)
     assert left_behind(client, settings) == []
@@ -198,7 +198,9 @@ def test_a_client_that_trickles_is_no_better(serve: Serve, impatient: Settings) 
             wire.settimeout(0.01)
             said, until = b"", time.monotonic() + 60
             while not said and time.monotonic() < until:
-                wire.sendall(b"x")
+                # It may have answered, and hung up, since it was listened to last.
+                with contextlib.suppress(ConnectionError):
+                    wire.sendall(b"x")
                 with contextlib.suppress(TimeoutError):
                     said = wire.recv(64)
         assert said.startswith(b"HTTP/1.1 408 ")
@@ -235,7 +237,7 @@ def test_a_slow_client_that_keeps_going_is_served(serve: Serve, impatient: Setti
 
 def test_a_body_that_is_shorter_than_it_said_is_no_upload(client: httpx.Client, settings: Settings, clip: Path) -> None:
     whole = clip.read_bytes()
-    with socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=10) as wire:
+    with socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=60) as wire:
         wire.sendall(head(client, len(whole) + 1) + whole)
         wire.shutdown(socket.SHUT_WR)
         wire.recv(64)
@@ -259,7 +261,7 @@ def test_what_follows_the_announced_length_is_no_part_of_the_upload(client: http
 
 def test_two_lengths_are_refused(client: httpx.Client, settings: Settings) -> None:
     """Request smuggling: whoever sits in front must not see other requests than we do."""
-    with socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=10) as wire:
+    with socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=60) as wire:
         wire.sendall(head(client, 5)[:-2] + b"Content-Length: 6\r\n\r\nabcdef")
         assert wire.recv(64).startswith(b"HTTP/1.1 400 ")
     assert left_behind(client, settings) == []

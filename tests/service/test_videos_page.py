@@ -40,8 +40,8 @@ HOSTILE = "'><img src=x onerror=alert(1)>.mp4"
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    expect.set_options(timeout=PATIENT_MS)
     with chromium() as running:
+        expect.set_options(timeout=PATIENT_MS)  # instead of that of `chromium`
         yield running
 
 
@@ -88,11 +88,14 @@ def test_hevc_is_played_through_its_rendition_and_boxes_fit(desk: Desk, client: 
           video.requestVideoFrameCallback(onFrame);
         }}"""
     )
-    page.keyboard.press("Space")
-    eventually(page, f"{VIDEO}.ended", wait_ms=PATIENT_MS)
+    for _ in range(20):  # however many pictures a busy machine leaves out
+        page.evaluate(f"() => {{ {VIDEO}.currentTime = 0; }}")
+        page.keyboard.press("Space")
+        eventually(page, f"{VIDEO}.ended", wait_ms=PATIENT_MS)
+        if len(set(seen := page.evaluate("window.seen"))) > 5:
+            break
     with read_frames(hevc, hz=None) as frames:
         times = [float(frame.pts * frame.time_base) for frame in frames]
-    seen = page.evaluate("window.seen")
     assert len(set(seen)) > 5 and len({round(b - a, 4) for a, b in pairwise(times)}) > 2
     assert [t for t in seen if min(abs(t - one) for one in times) > 0.0011] == []
     # The box is in the original's pixels, at the last judged moment.
@@ -190,7 +193,7 @@ def test_several_files_wait_in_line_and_show_how_far_they_are(desk: Desk, client
     ]
     page.goto("/")
     expect(page.locator("#list")).to_contain_text("Nothing here yet.")
-    bytes_a_second(clip.stat().st_size // 8)
+    bytes_a_second(clip.stat().st_size // 40)  # longer than all of what is looked at meanwhile takes
     page.set_input_files("#file", files)
     rows = page.locator("#queue li")
     expect(rows).to_have_count(3)

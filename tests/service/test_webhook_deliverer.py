@@ -222,13 +222,23 @@ async def test_of_two_replicas_one_sends(url: URL, web: Web, clock: Clock) -> No
     """Each has its own connections, as two processes have."""
     first, second = await Database.open(url), await Database.open(url)
     first.when_ended(analysis_ended)
-    here = web.give("/", b"")
+    taken = threading.Event()
+
+    def slow(asked: BaseHTTPRequestHandler) -> None:
+        taken.wait(60)
+        asked.send_response(204)
+        asked.end_headers()
+
+    web.answers["/"] = slow
     for _ in range(5):
-        await registered(first, here)
+        await registered(first, web.url("/"))
     for _ in range(6):
         await ended(first)
     clock.now = now()
     both = [deliverer(one, clock, name) for one, name in ((first, "a"), (second, "b"))]
+    # Until both have taken what one may have at once, nothing is answered: else the quicker one might have all of it.
+    await asyncio.gather(*(one.look() for one in both))
+    taken.set()
     while (await Deliveries(first).waiting()).count:
         await asyncio.gather(*(one.look() for one in both))
         await asyncio.gather(*(one.idle() for one in both))
@@ -275,7 +285,8 @@ async def test_what_a_replica_held_when_it_died_it_sends_at_its_next_start(datab
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-async def test_one_slow_receiver_holds_nobody_up(database: Database, web: Web, clock: Clock) -> None:
+async def test_one_slow_receiver_holds_nobody_up(database: Database, web: Web, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook_attempt, "PATIENCE_S", 60.0)  # none is given up before the others have been told
     leave = threading.Event()
 
     def slow(asked: BaseHTTPRequestHandler) -> None:
@@ -361,7 +372,6 @@ async def test_a_name_that_moved_to_where_nobody_may_go_is_not_asked(
 async def test_whatever_a_receiver_does_is_written_down(
     database: Database, web: Web, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhook_attempt, "PATIENCE_S", 1.0)
     leave = threading.Event()
 
     def flood(asked: BaseHTTPRequestHandler) -> None:
@@ -390,8 +400,8 @@ async def test_whatever_a_receiver_does_is_written_down(
     nobody = f"http://127.0.0.1:{free_port()}/"
     expected = {
         web.url("/flood"): ("delivered", 200, None),
-        web.url("/trickle"): ("delivered", 200, "no end of the answer within 1 s"),
-        web.url("/mute"): ("failed", None, "no answer within 1 s"),
+        web.url("/trickle"): ("delivered", 200, "no end of the answer within 2 s"),
+        web.url("/mute"): ("failed", None, "no answer within 2 s"),
         web.url("/nonsense"): ("failed", None, "no HTTP: RemoteProtocolError"),
         web.url("/moved"): ("failed", 302, "a redirect, which is not followed"),
         nobody.replace("//", "//user:hunter2@"): ("failed", None, "cannot be reached"),
@@ -399,6 +409,8 @@ async def test_whatever_a_receiver_does_is_written_down(
     it = deliverer(database, clock)
     try:
         for url, (status, code, error) in expected.items():
+            # Short only where the patience is to end.
+            monkeypatch.setattr(webhook_attempt, "PATIENCE_S", 2.0 if error and "within" in error else 60.0)
             webhook = await registered(database, url)
             delivery_id = await it.ping(webhook, ping(webhook.id))
             delivery = await one_of(database, webhook)

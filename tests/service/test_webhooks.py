@@ -317,7 +317,7 @@ def test_the_receiver_of_the_readme_believes_us_and_nobody_else(tenant: httpx.Cl
             assert time.monotonic() < end and running.poll() is None, running.stderr
         forged = {"webhook-id": "1", "webhook-timestamp": str(int(time.time())), "webhook-signature": "v1,AAAA"}
         with pytest.raises(httpx.RemoteProtocolError):
-            httpx.post(f"http://127.0.0.1:{port}/", json={"type": "analysis.succeeded", "data": {}}, headers=forged)
+            httpx.post(f"http://127.0.0.1:{port}/", json={"type": "analysis.succeeded", "data": {}}, headers=forged, timeout=60)
         path = end_one(tenant, clip)
         assert running.stdout is not None
         while (line := running.stdout.readline()) and "analysis" not in line:
