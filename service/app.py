@@ -84,6 +84,7 @@ from service.review_queue import ReviewQueue
 from service.review_rows import ReviewRows
 from service.review_thresholds import ReviewThresholds
 from service.rooms import ServiceRooms
+from service.said_once import said_once
 from service.settings import Settings
 from service.signing_key_store import SigningKeys, key_file
 from service.storage import Storage
@@ -319,22 +320,23 @@ def _application(settings: Settings, rooms: Callable[[], AbstractAsyncContextMan
     outages.install(app)
     app.add_middleware(Boundary, settings=settings, witness=witness)
     app.add_middleware(UnreadBody, settings=settings)
+    once = Depends(said_once)
     for open_to_all in (health.router, metrics.router, asyncapi.router, signing_keys.router):
-        app.include_router(open_to_all)
+        app.include_router(open_to_all, dependencies=[once])
     for own in (sign_in.router, me.router):
-        app.include_router(own)
+        app.include_router(own, dependencies=[once])
     for router in (analyses.router, direct_uploads.router, evidence.router):
-        app.include_router(router, dependencies=[Depends(needs("analyses"))])
+        app.include_router(router, dependencies=[Depends(needs("analyses")), once])
     for router in (audit.router, keys.router, system.router):
-        app.include_router(router, dependencies=[Depends(needs("admin"))])
+        app.include_router(router, dependencies=[Depends(needs("admin")), once])
     for router in (reviews.router, desk.router, review_log.router, policy.router, thresholds.router):
-        app.include_router(router, dependencies=[Depends(needs("reviews"))])
+        app.include_router(router, dependencies=[Depends(needs("reviews")), once])
     for router in (quality.router, threshold_proposal.router):
-        app.include_router(router, dependencies=[Depends(needs("reviews:lead"))])
+        app.include_router(router, dependencies=[Depends(needs("reviews:lead")), once])
     for router in (wall.router, feeds.router, stills.router, alerts.router, alerts.newest):
-        app.include_router(router, dependencies=[Depends(needs("feeds"))])
-    app.include_router(streams.router, dependencies=[Depends(needs("streams"))])
-    app.include_router(webhooks.router, dependencies=[Depends(needs("webhooks"))])
+        app.include_router(router, dependencies=[Depends(needs("feeds")), once])
+    app.include_router(streams.router, dependencies=[Depends(needs("streams")), once])
+    app.include_router(webhooks.router, dependencies=[Depends(needs("webhooks")), once])
     dashboard.install(app)
     return app
 

@@ -116,3 +116,10 @@ def test_a_host_of_ones_own_can_be_allowed(settings: Settings, model: Model) -> 
     assert_problem(ask(app, "/livez"), 400, "unknown-host")
     open_to_all = create_app(settings.model_copy(update={"host": "0.0.0.0"}), model)
     assert ask(open_to_all, "/livez").status_code == 200
+
+
+def test_what_has_one_value_is_said_once(client: httpx.Client) -> None:
+    twice = assert_problem(client.get("/v1/audit?who=a&action=key.created&action=key.revoked&who=b"), 422, "invalid-request")
+    assert twice["errors"] == [{"pointer": "/query/who", "detail": "Input should be one value"}] and twice["got"] == "query/who: a list"
+    assert client.get("/v1/audit?action=key.created&action=key.revoked&nothing=1&nothing=2").status_code == 200
+    assert client.get("/queue?state=a&state=b&view=1&view=2").status_code == 200, "a page says by itself what it makes of its address"

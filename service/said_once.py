@@ -1,0 +1,42 @@
+"""Parameters of a query that have one value: a request comes in, one that gives two is refused. A dependency of every route, by `app.py`.
+
+FastAPI takes the last of them, and whoever sits in front may have looked at the first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.requests import HTTPConnection
+
+
+async def said_once(connection: HTTPConnection) -> None:
+    """Let through what says each single parameter once.
+
+    Raises:
+        RequestValidationError: one comes twice.
+    """
+    times = Counter(name for name, _ in connection.query_params.multi_items())
+    if not any(n > 1 for n in times.values()) or connection.scope["type"] != "http":
+        return
+    single = _single(connection.app, connection.scope["route"].path_format, connection.scope["method"])
+    faults = [
+        {"type": "said_once", "loc": ("query", name), "msg": "Input should be one value", "input": connection.query_params.getlist(name)}
+        for name, n in times.items()
+        if n > 1 and name in single
+    ]
+    if faults:
+        raise RequestValidationError(faults)
+
+
+def _single(app: FastAPI, path: str, method: str) -> set[str]:
+    """Those that take one value, as the document says; pages are not in it."""
+    operation: dict[str, Any] = app.openapi()["paths"].get(path, {}).get(method.lower(), {})
+    return {one["name"] for one in operation.get("parameters", ()) if one["in"] == "query" and not _many(one["schema"])}
+
+
+def _many(schema: dict[str, Any]) -> bool:
+    return schema.get("type") == "array" or any(map(_many, schema.get("anyOf", ())))
