@@ -9,7 +9,7 @@ import asyncio
 import fcntl
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Final
@@ -33,6 +33,7 @@ MIGRATION_LOCK = 0x756E6465
 
 
 CONNECT_S: Final = 3
+TURN_S: Final = 0.05
 PATIENCE_S: Final = 5.0
 """How long a statement waits for a SQLite that somebody else keeps locked."""
 PATIENCE: Final = {
@@ -191,15 +192,24 @@ async def _turn(url: URL) -> AsyncIterator[None]:
     if url.get_backend_name() != "sqlite":
         yield
         return
-    try:
-        directory = os.open(Path(url.database or "").parent, os.O_RDONLY)
-    except OSError as error:
-        raise DatabaseError(f"{url} cannot be opened.", expected="a directory of yours", got=error.strerror or str(error)) from error
-    try:
-        await asyncio.to_thread(fcntl.flock, directory, fcntl.LOCK_EX)
+    with ExitStack() as stack:
+        try:
+            directory = os.open(Path(url.database or "").parent, os.O_RDONLY)
+            stack.callback(os.close, directory)
+            # Asked again and again: a thread that waits for it could not be called off.
+            while not _locked(directory):
+                await asyncio.sleep(TURN_S)
+        except OSError as error:
+            raise DatabaseError(f"{url} cannot be opened.", expected="a directory of yours", got=error.strerror or str(error)) from error
         yield
-    finally:
-        os.close(directory)
+
+
+def _locked(directory: int) -> bool:
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _migrate(connection: Connection) -> None:

@@ -5,15 +5,18 @@ Made by `app.py`, asked by `http_heads.py` at every connection.
 
 from __future__ import annotations
 
+import asyncio
 import resource
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal
 
 MOST: Final = 4096
 """More connections than one process serves in time; the shipped nginx keeps as many."""
 OTHER_FILES: Final = 256
 """For rows, decode children, and what is told through pipes."""
 FEWEST: Final = 16
+Leaving = Literal["silent", "told", "watches"]
+"""Who was one too many has said nothing yet; or has been told so; or is given what those may ask who watch the service."""
 
 
 class Doors:
@@ -32,10 +35,21 @@ class Doors:
         self.at_once: Final = min(2048, allowed // 2)
         """How many the kernel hands over in one go: they are open before anybody can turn them away."""
         self.told: Final = max(FEWEST, self.most // 8)
-        """Of those that were turned away, how many may read why at once; the others are cut off."""
-        self.leaving = 0
-        """Those that read why now."""
+        """Of those that were turned away, how many may read why at once; who comes then cuts off who came first."""
+        self.leaving: Final[dict[asyncio.Transport, Leaving]] = {}
+        """Those that were one too many and are still there, in the order in which they came."""
         self.turned_away: Final = turned_away
+
+    def make_way(self) -> bool:
+        """Room for one more among those that leave: of those that do not watch, who came first has had his time. Returns whether there is."""
+        if len(self.leaving) >= self.told:
+            first = next((transport for transport, state in self.leaving.items() if state != "watches"), None)
+            if first is None:
+                return False
+            if self.leaving.pop(first) == "silent":
+                self.turned_away()
+            first.abort()
+        return True
 
 
 def files_allowed() -> int:

@@ -24,8 +24,9 @@ LEAVE_S: Final = 2.0
 throw the answer away."""
 WATCH_S: Final = 10.0
 """How long an answer to those who watch the service may take where there is no room."""
-WATCHERS: Final = (b"GET /livez ", b"GET /readyz ", b"GET /metrics ")
-"""They are answered in any case: whoever looked after a full service would take it for a dead one, and restart it."""
+WATCHERS: Final = (b"GET /livez ", b"GET /metrics ")
+"""They are answered all the same: whoever looks after a full service would take it for a dead one, and restart it. Whether it takes work
+(`/readyz`) is another question, and where there is no room the answer is no."""
 
 
 class BoundedHeads(H11Protocol):
@@ -37,7 +38,6 @@ class BoundedHeads(H11Protocol):
     doors: ClassVar[Doors]
     _waiting: asyncio.TimerHandle | None = None
     _turned_away = False
-    _watches = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """As uvicorn's; there is room, and whoever connects is to say something."""
@@ -61,8 +61,7 @@ class BoundedHeads(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """As uvicorn's."""
         self._no_longer()
-        if self._turned_away:
-            self.doors.leaving -= 1
+        self.doors.leaving.pop(self.transport, None)
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
@@ -97,27 +96,28 @@ class BoundedHeads(H11Protocol):
     def _turn_away(self) -> None:
         # No longer one of those that may be connected, and nobody whom a shutdown waits for.
         self.connections.discard(self)
-        self.doors.turned_away()
-        if self.doors.leaving >= self.doors.told:
+        self._turned_away = True
+        if not self.doors.make_way():
+            self.doors.turned_away()
             self.transport.abort()
             return
-        self._turned_away = True
-        self.doors.leaving += 1
+        self.doors.leaving[self.transport] = "silent"
         self._waiting = self.loop.call_later(LEAVE_S, self._send_away)
 
     def _hear(self, data: bytes) -> None:
         """What one says who was turned away."""
-        if self._watches:
-            super().data_received(data)
-        elif self.conn.our_state is h11.IDLE and data.startswith(WATCHERS):
-            self._watches = True
+        state = self.doors.leaving.get(self.transport)
+        if state == "silent" and data.startswith(WATCHERS):
+            state = self.doors.leaving[self.transport] = "watches"
             self._let_go_in(WATCH_S)
+        if state == "watches":
             super().data_received(data)
-        elif self.conn.our_state is h11.IDLE:
+        elif state == "silent":
             self._send_away()
 
     def _send_away(self) -> None:
-        self._watches = False
+        self.doors.leaving[self.transport] = "told"
+        self.doors.turned_away()
         most = self.doors.most
         self._say(TooManyConnections("There is no room for another connection.", expected=f"at most {most} at once", got="one more"))
         self.transport.write_eof()

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
-from urllib.parse import parse_qs, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pydantic import ValidationError
 from websockets.asyncio.client import ClientConnection
@@ -52,9 +52,10 @@ def stream_url(service: str) -> str:
 def routed(url: str) -> str:
     """`url` with a route of its own, unless it has one: for every connection of one stream."""
     parts = urlsplit(url)
-    if ROUTE in parse_qs(parts.query):
-        return url
-    return urlunsplit(parts._replace(query="&".join(filter(None, (parts.query, f"{ROUTE}={secrets.token_hex(8)}")))))
+    said = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if (name, value) != (ROUTE, "")]
+    if ROUTE not in dict(said):
+        said.append((ROUTE, secrets.token_hex(8)))
+    return urlunsplit(parts._replace(query=urlencode(said)))
 
 
 @asynccontextmanager

@@ -321,6 +321,7 @@ def test_a_stream_has_a_route_of_its_own() -> None:
     once, again = routed("ws://host/v1/stream"), routed("ws://host/v1/stream")
     assert once != again and {urlsplit(url)._replace(query="").geturl() for url in (once, again)} == {"ws://host/v1/stream"}
     assert re.fullmatch(r"ws://host/v1/stream\?a=1&route=[0-9a-f]{16}", routed("ws://host/v1/stream?a=1"))
+    assert re.fullmatch(r"ws://host/v1/stream\?route=[0-9a-f]{16}", routed("ws://host/v1/stream?route="))
     assert routed("ws://host/v1/stream?route=ours") == "ws://host/v1/stream?route=ours"
 
 
