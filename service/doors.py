@@ -41,7 +41,7 @@ class Doors:
         self.turned_away: Final = turned_away
 
     def make_way(self) -> bool:
-        """Room for one more among those that leave: of those that do not watch, who came first has had his time. Returns whether there is."""
+        """Room for one more among those that leave: of those that do not watch, the first has had his time. Returns whether there is."""
         if len(self.leaving) >= self.told:
             first = next((transport for transport, state in self.leaving.items() if state != "watches"), None)
             if first is None:
