@@ -57,8 +57,14 @@ export async function problemAt(response: Response): Promise<Problem> {
   return problemOf(await response.text().catch(() => ""), response.status, response.headers.get("Retry-After"));
 }
 
+// Several requests hear at once that the session has ended, and a second way there would break off the first.
+let leaving = false;
+window.addEventListener("pageshow", () => (leaving = false)); // Whoever goes back finds the page as it was left.
+
 // Where a key is asked for; it leads back to this page.
 export function signIn(): void {
+  if (leaving) return;
+  leaving = true;
   location.assign(`/sign-in?${new URLSearchParams({ next: location.pathname })}`);
 }
 
